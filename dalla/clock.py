@@ -1,0 +1,100 @@
+"""The in-process timer: APScheduler wakes us, the stores say what is due.
+
+Housekeeping only: trash past its days, answers to idempotency keys, tasks of dead workers,
+temp files. Times of cron rules are never computed here (APScheduler counts Monday as 0).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dalla.paths import remove_stale_temps
+from dalla.times import ago_iso, now_iso
+
+if TYPE_CHECKING:
+    from dalla.wiring import Container
+
+logger = logging.getLogger(__name__)
+
+TICK_SECONDS = 30
+KEEP_FINISHED_TASKS_DAYS = 90
+
+
+class Clock:
+    """Runs small chores on time. Started by `main()` only, never by `create_app`."""
+
+    def __init__(self, container: Container) -> None:
+        self._container = container
+        self._scheduler: Any = None
+        self._last_tick: str | None = None
+        self._last_tick_monotonic = 0.0
+        self._failures: dict[str, str] = {}
+
+    def start(self) -> None:
+        from apscheduler.schedulers.background import BackgroundScheduler
+
+        self._scheduler = BackgroundScheduler(daemon=True, timezone="UTC")
+        options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
+        self._scheduler.add_job(self._tick, "interval", seconds=TICK_SECONDS, **options)
+        self._scheduler.add_job(self._hourly, "interval", hours=1, **options)
+        self._scheduler.start()
+        self._tick()
+
+    def stop(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=False)
+            self._scheduler = None
+
+    def status(self) -> dict[str, Any]:
+        """Return the state for the system status: error when a tick is overdue."""
+        if self._scheduler is None:
+            return {"status": "off", "detail": "The clock does not run in this process.", "lastTick": None}
+        late = time.monotonic() - self._last_tick_monotonic
+        if late > 3 * TICK_SECONDS:
+            return {
+                "status": "error",
+                "detail": f"The clock has not ticked for {late:.0f} s.",
+                "remedy": "Restart the app.",
+                "lastTick": self._last_tick,
+            }
+        detail = "Running."
+        if self._failures:
+            detail = "Running, but a chore failed: " + "; ".join(f"{k}: {v}" for k, v in self._failures.items())
+        return {"status": "error" if self._failures else "ok", "detail": detail, "lastTick": self._last_tick}
+
+    def _tick(self) -> None:
+        self._last_tick, self._last_tick_monotonic = now_iso(), time.monotonic()
+        self._chore("recover tasks", self._container.jobs.sweep)
+
+    def _hourly(self) -> None:
+        c = self._container
+        days = c.settings.trash_days
+        self._chore("empty the picture trash", lambda: c.gallery.purge_trash(days))
+        self._chore("empty the character trash", lambda: c.characters.purge_trash(days))
+        self._chore("forget old answers", lambda: c.idempotency.purge(ago_iso(86_400)))
+        self._chore("forget old tasks", lambda: c.tasks.delete_finished(ago_iso(KEEP_FINISHED_TASKS_DAYS * 86_400)))
+        self._chore("clear temp files", lambda: remove_stale_temps(Path(c.settings.data_dir)))
+        self._chore("clear old run logs", self._clear_runs)
+
+    def _clear_runs(self) -> None:
+        """Remove old run logs; a run folder that holds anything else (samples, checkpoints) stays."""
+        runs = Path(self._container.settings.data_dir) / "runs"
+        limit = time.time() - KEEP_FINISHED_TASKS_DAYS * 86_400
+        for log in runs.glob("*/log.txt"):
+            if log.stat().st_mtime < limit:
+                log.unlink()
+                with contextlib.suppress(OSError):
+                    log.parent.rmdir()
+
+    def _chore(self, name: str, work: Callable[[], Any]) -> None:
+        try:
+            work()
+            self._failures.pop(name, None)
+        except Exception as exc:  # noqa: BLE001 - the clock goes on; the status shows it
+            logger.exception("Chore failed: %s", name)
+            self._failures[name] = str(exc)

@@ -1,0 +1,1 @@
+"""Everything that needs torch: model families, generating, training. Runs in child processes only."""

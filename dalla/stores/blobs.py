@@ -1,0 +1,76 @@
+"""Bytes in files below the data folder: pictures, videos, archives. Records of them are elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from dalla.errors import InvalidInput, NotFound, StorageError
+from dalla.paths import fsync_folder, safe_join, write_atomic
+
+# A part never starts with a dot: those are temp and lock files, and `..`.
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*(/[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*)*\Z")
+
+
+class FileBlobs:
+    """A BlobStore: the key is the path below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(os.path.realpath(root))
+
+    def put(self, key: str, data: bytes, *, durable: bool = True) -> None:
+        path = self.path(key)
+        try:
+            self._make_folder(path.parent)
+            write_atomic(path, data, durable=durable)
+        except OSError as exc:
+            raise StorageError.from_os(exc, f"the file {key}") from exc
+
+    def get(self, key: str) -> bytes:
+        try:
+            return self.path(key).read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
+            raise NotFound(f"There is no file '{key}'.") from exc
+        except OSError as exc:
+            raise StorageError(
+                f"The file {key} cannot be read: {exc.strerror or exc}.",
+                remedy="Check the disk and the file's permissions.",
+            ) from exc
+
+    def path(self, key: str) -> Path:
+        if len(key) > 500 or not _KEY.match(key):
+            raise InvalidInput("This is not a key of a stored file: no leading dots, no '..', no backslashes.")
+        return safe_join(self.root, *key.split("/"))
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def delete(self, key: str) -> None:
+        try:
+            self.path(key).unlink(missing_ok=True)
+        except (IsADirectoryError, NotADirectoryError):
+            return
+        except OSError as exc:
+            raise StorageError.from_os(exc, f"the removal of {key}") from exc
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """List keys that start with the prefix, in order; `media/2026` and `media/2026/` both work."""
+        folder = prefix.rpartition("/")[0]
+        start = self.path(folder) if folder else self.root
+        for where, folders, files in os.walk(start):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                key = (Path(where) / name).relative_to(self.root).as_posix()
+                if key.startswith(prefix) and not name.startswith("."):
+                    yield key
+
+    def _make_folder(self, folder: Path) -> None:
+        """Create missing folders durably, so that the file inside cannot vanish with its folder."""
+        if folder.is_dir():
+            return
+        if folder != self.root:
+            self._make_folder(folder.parent)
+        folder.mkdir(parents=folder == self.root, exist_ok=True)
+        fsync_folder(folder.parent)

@@ -1,0 +1,12 @@
+"""Alembic's door. Migrations run inside the app on the connection that `library.py` hands over."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from dalla.stores.schema import metadata
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()

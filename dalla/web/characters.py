@@ -1,0 +1,163 @@
+"""`/api/characters`: who the characters are. Also the forms with the id in the body or the query."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, jsonify, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import Field
+
+from dalla.errors import InvalidInput
+from dalla.records.base import RequestBody
+from dalla.records.character import Character
+from dalla.web.context import services
+from dalla.web.payload import IdPath, ListQuery, created, plain_list
+
+bp = APIBlueprint("characters", __name__, url_prefix="/api/characters", abp_tags=[Tag(name="Characters")])
+
+
+class PromptSettingsBody(RequestBody):
+    base_prompt: str | None = Field(None, max_length=5000)
+    negative_prompt: str | None = Field(None, max_length=5000)
+    style: str | None = Field(None, max_length=1000)
+    mood: str | None = Field(None, max_length=1000)
+
+
+class NarrativeBody(RequestBody):
+    id: str | None = Field(None, max_length=100)
+    title: str | None = Field(None, max_length=300)
+    description: str | None = Field(None, max_length=5000)
+    start_date: str | None = Field(None, max_length=40)
+    end_date: str | None = Field(None, max_length=40)
+
+
+class LoraBody(RequestBody):
+    name: str = Field(min_length=1, max_length=300)
+    strength: float = 1.0
+
+
+class CharacterBody(RequestBody):
+    """The fields of a character. A partial update changes only those that are sent."""
+
+    name: str | None = None
+    personality: str | None = None
+    backstory: str | None = None
+    instagram_handle: str | None = None
+    twitter_handle: str | None = None
+    is_active: bool | None = None
+    preferred_model: str | None = None
+    trigger_word: str | None = None
+    prompt_settings: PromptSettingsBody | None = None
+    narratives: list[NarrativeBody] | None = Field(None, max_length=500)
+    instagram_account_id: str | None = Field(None, max_length=200)
+    instagram_api_key: str | None = Field(None, max_length=2000)
+    twitter_account_id: str | None = Field(None, max_length=200)
+    twitter_app_key: str | None = Field(None, max_length=2000)
+    twitter_app_secret: str | None = Field(None, max_length=2000)
+    twitter_access_token: str | None = Field(None, max_length=2000)
+    twitter_access_secret: str | None = Field(None, max_length=2000)
+    timezone: str | None = None
+    loras: list[LoraBody] | None = Field(None, max_length=50)
+    avatar_media_id: str | None = Field(None, max_length=100)
+
+    def values(self) -> dict[str, Any]:
+        """Return the sent fields, nested ones as plain dicts of what was sent."""
+        values = self.model_dump(exclude_unset=True, exclude={"id", "created_at", "updated_at"})
+        if values.get("is_active", True) is None:
+            del values["is_active"]
+        return values
+
+
+class CharacterWithId(CharacterBody):
+    """A whole record sent back: what the server sets (id, times, `has…`) is accepted and ignored."""
+
+    id: str | None = Field(None, max_length=100)
+    created_at: str | None = None
+    updated_at: str | None = None
+    has_instagram_api_key: bool | None = None
+    has_twitter_app_key: bool | None = None
+    has_twitter_app_secret: bool | None = None
+    has_twitter_access_token: bool | None = None
+    has_twitter_access_secret: bool | None = None
+
+    def values(self) -> dict[str, Any]:
+        return {k: v for k, v in super().values().items() if not k.startswith("has_")}
+
+
+class CharacterList(ListQuery):
+    trashed: bool = Field(False, description="List the deleted ones that can be restored")
+
+
+class DeleteQuery(RequestBody):
+    id: str | None = Field(None, max_length=100)
+    dry_run: bool = Field(False, description="Only count what the delete affects")
+
+
+def _answer(character: Character) -> Response:
+    response = jsonify(services().characters.public(character))
+    response.headers["ETag"] = f'"{services().characters.etag(character)}"'
+    return response
+
+
+@bp.get("", summary="List the characters")
+def list_characters(query: CharacterList):
+    characters = services().characters
+    if query.trashed:
+        return plain_list([characters.public(c) | {"deletedAt": c.deleted_at} for c in characters.trashed()], query)
+    return plain_list([characters.public(c) for c in characters.all()], query)
+
+
+@bp.post("", summary="Create a character")
+def create_character(body: CharacterWithId):
+    character = services().characters.create(body.values())
+    return created(services().characters.public(character), f"/api/characters/{character.id}")
+
+
+@bp.put("", summary="Change a character, its id in the body")
+def update_character_by_body(body: CharacterWithId):
+    if not body.id:
+        raise InvalidInput.field("id", "Name the character to change.")
+    return _answer(services().characters.update(body.id, body.values(), if_match=request.headers.get("If-Match")))
+
+
+@bp.delete("", summary="Delete a character, its id in the query")
+def delete_character_by_query(query: DeleteQuery):
+    if not query.id:
+        raise InvalidInput.field("id", "Name the character to delete: ?id=char_…")
+    return _delete(query.id, query.dry_run)
+
+
+@bp.get("/<id>", summary="Read a character")
+def get_character(path: IdPath):
+    return _answer(services().characters.get(path.id))
+
+
+@bp.put("/<id>", summary="Change the fields that are sent")
+def update_character(path: IdPath, body: CharacterWithId):
+    if body.id and body.id != path.id:
+        raise InvalidInput.field("id", "The id in the body is not the one in the address.")
+    return _answer(services().characters.update(path.id, body.values(), if_match=request.headers.get("If-Match")))
+
+
+@bp.patch("/<id>", summary="Change the fields that are sent")
+def patch_character(path: IdPath, body: CharacterWithId):
+    return update_character(path=path, body=body)
+
+
+@bp.delete("/<id>", summary="Move a character to the trash")
+def delete_character(path: IdPath, query: DeleteQuery):
+    return _delete(path.id, query.dry_run)
+
+
+@bp.post("/<id>/restore", summary="Bring a deleted character back")
+def restore_character(path: IdPath):
+    return _answer(services().characters.restore(path.id))
+
+
+def _delete(id: str, dry_run: bool) -> dict[str, Any]:
+    characters = services().characters
+    affects = characters.dependants(id)
+    if not dry_run:
+        characters.delete(id, if_match=request.headers.get("If-Match"))
+    return {"success": True, "dryRun": dry_run, "affects": affects}

@@ -1,0 +1,98 @@
+"""`GET /api/events`: server-sent events. First a snapshot, then what happens; resumable."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import Field
+
+from dalla.errors import Unavailable
+from dalla.records.base import RequestBody
+from dalla.web.context import services
+
+bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])
+
+KEEP_ALIVE_SECONDS = 15.0
+MAX_STREAMS = 24  # each holds a server thread; browsers share one between their tabs
+_streams = threading.BoundedSemaphore(MAX_STREAMS)
+
+
+class EventsQuery(RequestBody):
+    last_event_id: str | None = Field(None, max_length=40, description="Resume after this event (or the header Last-Event-ID)")  # fmt: skip
+
+
+@bp.get("/events", summary="Server-sent events")
+def events(query: EventsQuery):
+    if not _streams.acquire(blocking=False):
+        raise Unavailable("Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30)
+    container = services()
+    bus = container.events
+    given = request.headers.get("Last-Event-ID") or query.last_event_id or ""
+    # Ids carry the run of the app: after a restart they begin again, and a stale one must not match.
+    run, _, number = given.rpartition("-")
+    resume = int(number) if run == container.run_id and number.isdigit() else None
+
+    def snapshot() -> tuple[bytes, int]:
+        last = bus.last_id
+        jobs, _, _ = container.tasks.page(statuses=["queued", "running", "paused"], limit=100)
+        data = {"tasks": [container.jobs.public(job) for job in jobs], "runId": container.run_id}
+        return _format("snapshot", data, f"{container.run_id}-{last}"), last
+
+    def stream() -> Iterator[bytes]:
+        try:
+            yield b"retry: 2000\n\n"
+            position = resume
+            if position is None:
+                first, position = snapshot()
+                yield first
+            quiet_since = time.monotonic()
+            while not bus.closed:
+                fresh, complete = bus.since(position, timeout=1.0)
+                if not complete:
+                    first, position = snapshot()
+                    yield first
+                    continue
+                if fresh:
+                    position = fresh[-1].id
+                    yield b"".join(_format(e.type, e.data, f"{container.run_id}-{e.id}") for e in fresh)
+                    quiet_since = time.monotonic()
+                elif time.monotonic() - quiet_since >= KEEP_ALIVE_SECONDS:
+                    yield b": keep-alive\n\n"
+                    quiet_since = time.monotonic()
+        finally:
+            _streams.release()
+
+    response = Response(_Releasing(stream()), content_type="text/event-stream")
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Accel-Buffering"] = "no"
+    return response
+
+
+class _Releasing:
+    """An iterator whose generator is started at once, so that `close` always runs its `finally`."""
+
+    def __init__(self, generator: Iterator[bytes]) -> None:
+        self._first: bytes | None = next(generator)
+        self._rest = generator
+
+    def __iter__(self) -> _Releasing:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        return next(self._rest)
+
+    def close(self) -> None:
+        self._rest.close()  # type: ignore[attr-defined]
+
+
+def _format(type: str, data: dict[str, Any], id: str) -> bytes:
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (id.encode(), type.encode(), orjson.dumps(data))

@@ -1,0 +1,111 @@
+"""What every request passes before a view: its id, who may ask, how large and of what kind it may be.
+
+Accounts are not here. Until they exist the app only listens on loopback, and these checks keep web
+pages from elsewhere out: the Host must be ours (DNS rebinding) and a browser's Origin must match it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import BadRequest as WerkzeugBadRequest
+from werkzeug.exceptions import RequestEntityTooLarge
+
+from dalla import log
+from dalla.errors import BadRequest, Forbidden, TooLarge, UnsupportedMedia
+from dalla.settings import Settings
+
+logger = logging.getLogger("dalla.web")
+
+JSON_LIMIT = 2 * 1024 * 1024
+UPLOAD_LIMIT = 512 * 1024 * 1024
+LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
+UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
+
+CSP = (
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; script-src 'self'; "
+    "connect-src 'self'; font-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+def install(app: Flask, settings: Settings) -> None:
+    """Add the checks before, and the headers after, every request."""
+    allowed = LOOPBACK | {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
+    if settings.host not in ("0.0.0.0", "::", ""):
+        allowed.add(settings.host.lower())
+    if settings.public_base_url:
+        allowed.add(urlsplit(settings.public_base_url).hostname or "")
+
+    @app.before_request
+    def check() -> None:
+        g.began = time.perf_counter()
+        given = request.headers.get("X-Request-Id", "")
+        log.request_id.set(given if 0 < len(given) <= 64 and given.isascii() and given.isalnum() else secrets.token_hex(6))
+        _check_host(allowed)
+        _check_origin()
+        if request.method in UNSAFE:
+            _check_body()
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers["X-Request-Id"] = log.request_id.get()
+        response.headers.setdefault("Content-Security-Policy", CSP)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["X-Frame-Options"] = "DENY"
+        response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+        if request.path.startswith("/api/") and "Cache-Control" not in response.headers:
+            response.headers["Cache-Control"] = "no-store"
+        ms = (time.perf_counter() - g.get("began", time.perf_counter())) * 1000
+        level = logging.DEBUG if request.method in ("GET", "HEAD") and response.status_code < 400 else logging.INFO
+        logger.log(level, "%s %s %d %.0f ms", request.method, request.path, response.status_code, ms)
+        return response
+
+
+def _check_host(allowed: set[str]) -> None:
+    host = (urlsplit(f"//{request.host}").hostname or "").lower() if request.host else ""
+    if host not in allowed:
+        raise Forbidden(
+            f"This app is not served under the name '{host}'.",
+            remedy="Use http://127.0.0.1 or http://localhost, or add the name to DALLA_ALLOWED_HOSTS.",
+        )
+
+
+def _check_origin() -> None:
+    """Refuse what a page from elsewhere makes the browser send. Programs send no Origin."""
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and (request.method in UNSAFE or request.path.startswith("/api/")):
+        raise Forbidden("Requests from other web sites are refused.")
+    origin = request.headers.get("Origin")
+    if origin and urlsplit(origin).netloc.lower() != request.host.lower():
+        raise Forbidden("Requests from other web sites are refused.", remedy="Open the app under one address only.")
+
+
+def _check_body() -> None:
+    """Read a JSON body once, so that what cannot be read is said before a view looks at it."""
+    kind = request.mimetype
+    upload = kind == "multipart/form-data"
+    request.max_content_length = UPLOAD_LIMIT if upload else JSON_LIMIT
+    length = request.content_length
+    if length is not None and length > request.max_content_length:
+        raise TooLarge(
+            f"The request has {length / 1e6:.1f} MB; {request.max_content_length / 1e6:.0f} MB are taken here.",
+            remedy=None if upload else "Upload files as multipart/form-data instead of inside JSON.",
+        )
+    if upload or (not length and request.headers.get("Transfer-Encoding", "") != "chunked"):
+        return
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise UnsupportedMedia(
+            f"'{kind or 'no content type'}' is not taken here.", remedy="Send JSON with Content-Type: application/json."
+        )
+    try:
+        request.get_json()
+    except RequestEntityTooLarge:
+        raise
+    except WerkzeugBadRequest as exc:
+        reason = str(exc.__cause__) if exc.__cause__ else "it does not parse"
+        raise BadRequest(f"The body is not valid JSON: {reason}") from exc

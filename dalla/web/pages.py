@@ -1,0 +1,43 @@
+"""The static pages and their assets. Pages stand at `/<name>.html`, assets below `/static/`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from flask import Blueprint, Response, redirect, send_from_directory
+from werkzeug.exceptions import NotFound
+
+STATIC = Path(__file__).resolve().parent.parent.parent / "static"
+_PAGE = re.compile(r"[a-z][a-z0-9-]*\.html\Z")
+
+bp = Blueprint("pages", __name__)
+
+
+@bp.get("/")
+@bp.get("/index.html")
+def index() -> Response:
+    return _page("index.html")
+
+
+@bp.get("/<name>.html")
+def page(name: str) -> Response:
+    return _page(f"{name}.html")
+
+
+@bp.get("/favicon.ico")
+def favicon():
+    return redirect("/static/img/favicon.svg", 301)
+
+
+@bp.get("/api/docs")
+def docs() -> Response:
+    return _page("docs.html")
+
+
+def _page(name: str) -> Response:
+    if not _PAGE.match(name) or not (STATIC / name).is_file():
+        raise NotFound()
+    response = send_from_directory(STATIC, name, mimetype="text/html")
+    response.headers["Cache-Control"] = "no-cache"
+    return response

@@ -1,0 +1,89 @@
+"""`/api/tasks`: background work, whatever it is. `/tasks/{id}/status` is the seeds' form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import Field
+
+from dalla.errors import InvalidInput, NotFound
+from dalla.ids import check_id
+from dalla.records.base import RequestBody
+from dalla.records.job import Job, Status
+from dalla.web.context import services
+from dalla.web.payload import IdPath, PageQuery
+
+tag = Tag(name="Background tasks")
+bp = APIBlueprint("tasks", __name__, url_prefix="/api/tasks", abp_tags=[tag])
+plain = APIBlueprint("tasks_plain", __name__, url_prefix="/tasks", abp_tags=[tag])
+
+
+class TaskQuery(PageQuery):
+    status: str | None = Field(None, max_length=200, description="One or more, comma separated")
+    kind: str | None = Field(None, max_length=100)
+
+
+class WaitQuery(RequestBody):
+    wait: float = Field(0, ge=0, le=60, description="Answer when the task ends, or after this many seconds")
+
+
+class LogQuery(RequestBody):
+    offset: int = Field(0, ge=0, description="Bytes to skip")
+
+
+def _answer(job: Job) -> dict:
+    return services().jobs.public(job)
+
+
+@bp.get("", summary="List tasks, newest first")
+def list_tasks(query: TaskQuery):
+    statuses = [s for s in (query.status or "").split(",") if s]
+    unknown = set(statuses) - set(get_args(Status))
+    if unknown:
+        raise InvalidInput.field("status", f"Use {', '.join(get_args(Status))}.")
+    jobs, cursor, total = services().tasks.page(
+        statuses=statuses or None, kind=query.kind, limit=query.limit, cursor=query.cursor
+    )
+    return {"items": [_answer(job) for job in jobs], "nextCursor": cursor, "total": total}
+
+
+@bp.get("/<id>", summary="Read a task")
+@bp.get("/<id>/status", summary="Read a task")
+@plain.get("/<id>/status", summary="Read a task (short address)")
+def get_task(path: IdPath, query: WaitQuery):
+    jobs = services().jobs
+    return _answer(jobs.wait(path.id, query.wait) if query.wait else jobs.get(path.id))
+
+
+@bp.post("/<id>/cancel", summary="Ask a task to stop")
+def cancel_task(path: IdPath):
+    return _answer(services().jobs.cancel(path.id)), 202
+
+
+@bp.post("/<id>/retry", summary="Run a failed, cancelled or interrupted task again")
+def retry_task(path: IdPath):
+    return _answer(services().jobs.retry(path.id)), 202
+
+
+@bp.get("/<id>/log", summary="The log of a task as text")
+def task_log(path: IdPath, query: LogQuery):
+    services().jobs.get(check_id(path.id))
+    file = Path(services().settings.data_dir) / "runs" / path.id / "log.txt"
+    data = file.read_bytes()[query.offset :] if file.is_file() else b""
+    response = Response(data, content_type="text/plain; charset=utf-8")
+    response.headers["X-Next-Offset"] = str(query.offset + len(data))
+    return response
+
+
+@bp.get("/<id>/preview", summary="The newest rough picture of a running task")
+def task_preview(path: IdPath):
+    preview = services().jobs.preview_of(path.id)
+    if preview is None:
+        raise NotFound("There is no preview (the task is not drawing).")
+    number, image, mime = preview
+    response = Response(image, content_type=mime)
+    response.set_etag(str(number))
+    return response.make_conditional(request)

@@ -1,0 +1,139 @@
+"""The one file that names concrete classes. Read `Container` to know what the app consists of."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dalla.engines.images import ENGINES
+from dalla.engines.images.base import ImageEngine
+from dalla.errors import StorageError
+from dalla.events import EventBus
+from dalla.jobs.local import LocalQueue
+from dalla.records.character import Character, Prompt, ScheduledTask, TrashedCharacter
+from dalla.services.characters import Characters
+from dalla.services.gallery import Gallery
+from dalla.services.generation import Generation
+from dalla.services.system import Samples, System
+from dalla.settings import Settings
+from dalla.stores.blobs import FileBlobs
+from dalla.stores.documents_json import JsonDocuments
+from dalla.stores.idempotency import SqlIdempotency
+from dalla.stores.library import Library
+from dalla.stores.media import SqlMedia
+from dalla.stores.secrets import FileSecrets
+from dalla.stores.tasks import SqlTasks
+
+
+class LazyEngines:
+    """The image engines in the order `auto` tries them; each is built when first asked for."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._built: dict[str, ImageEngine] = {}
+        self._lock = threading.Lock()
+
+    def names(self) -> list[str]:
+        return ENGINES.names()
+
+    def get(self, name: str) -> ImageEngine:
+        with self._lock:
+            if name not in self._built:
+                self._built[name] = ENGINES.load(name)(self._settings)
+            return self._built[name]
+
+    def all(self) -> list[ImageEngine]:
+        return [self.get(name) for name in self.names()]
+
+    def forget_status(self) -> None:
+        """Let a changed setting show at once instead of after the cached seconds."""
+        for engine in list(self._built.values()):
+            engine.status(fresh=True)
+
+    def close(self) -> None:
+        for engine in list(self._built.values()):
+            engine.close()
+
+
+class Container:
+    """Every store and service of one running app."""
+
+    def __init__(self, settings: Settings, *, environ: Mapping[str, str] | None = None, immediate_jobs: bool = False) -> None:
+        self.settings = settings
+        self.run_id = f"{time.time_ns() // 1_000_000:x}"
+        data = Path(settings.data_dir)
+        make_folders(settings)
+        self.events = EventBus()
+
+        # stores
+        self.secrets = FileSecrets(data / "secrets", settings.secret_key or None)
+        settings.attach_secrets(self.secrets)
+        self.characters_file = JsonDocuments(data / "characters.json", Character, "character")
+        self.scheduler_file = JsonDocuments(data / "scheduler.json", ScheduledTask, "scheduled task")
+        self.prompts_file = JsonDocuments(data / "prompts.json", Prompt, "prompt")
+        self.character_trash = JsonDocuments(data / "trash" / "characters.json", TrashedCharacter, "deleted character")
+        self.library = Library.open(data / "dalla.db")
+        self.media = SqlMedia(self.library)
+        self.tasks = SqlTasks(self.library)
+        self.idempotency = SqlIdempotency(self.library)
+        self.blobs = FileBlobs(data)
+
+        # jobs and engines
+        self.jobs = LocalQueue(self.tasks, self.events, immediate=immediate_jobs)
+        self.engines = LazyEngines(settings)
+
+        # services
+        self.characters = Characters(
+            self.characters_file,
+            self.character_trash,
+            self.secrets,
+            self.prompts_file,
+            self.scheduler_file,
+            self.media,
+            self.events,
+            environ,
+        )
+        self.gallery = Gallery(self.media, self.blobs, self.events)
+        self.generation = Generation(settings, self.engines, self.characters, self.gallery, self.jobs)
+        documents: dict[str, Any] = {
+            "characters": self.characters_file,
+            "scheduler": self.scheduler_file,
+            "prompts": self.prompts_file,
+        }
+        self.system = System(
+            settings,
+            self.engines,
+            self.characters,
+            self.gallery,
+            documents,
+            self.library.check,
+            self.tasks,
+            self.jobs,
+            Samples(data, self.events),
+        )
+
+    def close(self) -> None:
+        """Stop what runs and free what is held, in the opposite order."""
+        self.events.close()
+        self.jobs.stop()
+        self.system.samples.stop()
+        self.engines.close()
+        self.library.close()
+
+
+def make_folders(settings: Settings) -> None:
+    """Create the folders the app writes to. Raises StorageError with a sentence for the start-up screen."""
+    data = Path(settings.data_dir)
+    try:
+        for folder in (data, data / "media", data / "trash", data / "runs", data / "uploads"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for folder in (settings.training_data_dir, settings.loras_dir, settings.models_dir):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(
+            f"The folder {exc.filename or data} cannot be created: {exc.strerror}.",
+            remedy="Give this user write permission there, or set DALLA_DATA_DIR to another folder.",
+        ) from exc

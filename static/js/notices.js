@@ -1,0 +1,48 @@
+/** Messages to the person: shown by <toast-stack>, kept in the notification centre. */
+import { emit } from "./dom.js";
+
+const KEY = "dalla.notices";
+let kept = load();
+function load() { try { return JSON.parse(localStorage.getItem(KEY) ?? "[]"); } catch { return []; } }
+function save() { try { localStorage.setItem(KEY, JSON.stringify(kept.slice(0, 50))); } catch { /* this page still has them */ } }
+
+const changed = () => emit(document, "notices:changed");
+
+/**
+ * @typedef {object} ToastOptions
+ * @property {string} [detail] second line
+ * @property {() => (void|Promise<void>)} [undo] shows Undo for 8 s (also Ctrl+Z)
+ * @property {{label: string, href?: string, run?: () => void}} [action]
+ */
+function show(kind, text, options = {}) {
+  const notice = { id: `n${Date.now().toString(36)}${Math.random().toString(36).slice(2, 6)}`, kind, text, detail: options.detail ?? "", href: options.action?.href ?? "", at: new Date().toISOString(), read: false };
+  kept.unshift(notice);
+  kept = kept.slice(0, 50);
+  save();
+  emit(document, "toast:show", { ...options, ...notice });
+  changed();
+  return notice.id;
+}
+
+export const toast = {
+  /** 5 s. @param {string} text @param {ToastOptions} [options] */
+  success: (text, options) => show("success", text, options),
+  /** 5 s. @param {string} text @param {ToastOptions} [options] */
+  info: (text, options) => show("info", text, options),
+  /** Stays until closed. @param {unknown} error an Error (ApiError's remedy is shown) or a sentence @param {ToastOptions} [options] */
+  error(error, options = {}) {
+    if (typeof error === "string") return show("error", error, options);
+    return show("error", error?.message || "Something went wrong.", { detail: error?.remedy || "", ...options });
+  },
+};
+
+export const notices = {
+  all: () => kept,
+  unread: () => kept.filter((n) => !n.read && n.kind !== "success").length,
+  markRead() { kept.forEach((n) => { n.read = true; }); save(); changed(); },
+  clear() { kept = []; save(); changed(); },
+  /** One that the server sent. */
+  receive: (data) => show(data.kind === "error" || data.level === "error" ? "error" : "info", data.title || data.text || data.detail, { detail: data.title ? data.detail : "", action: data.href ? { label: "Open", href: data.href } : undefined }),
+};
+
+globalThis.addEventListener?.("storage", (event) => { if (event.key === KEY) { kept = load(); changed(); } });

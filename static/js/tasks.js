@@ -1,0 +1,54 @@
+/** What is known about background tasks. Pure: fed with events, asked by the tray. */
+
+export const FINISHED = new Set(["completed", "failed", "cancelled", "interrupted"]);
+export const isFinished = (task) => FINISHED.has(task.status);
+export const taskId = (task) => task.taskId ?? task.id;
+
+export class TaskBook {
+  #tasks = new Map();
+  /** @param {number} keep how many finished tasks to remember */
+  constructor(keep = 20) { this.keep = keep; }
+
+  /** Take a task as the server tells it. A finished task never becomes unfinished by a late message of the same attempt. */
+  update(task) {
+    const id = taskId(task);
+    const known = this.#tasks.get(id);
+    if (known && isFinished(known) && !isFinished(task) && (task.attempt ?? 0) <= (known.attempt ?? 0) && task.status === "running") return known;
+    const merged = { ...known, ...task, taskId: id };
+    this.#tasks.set(id, merged);
+    this.#forget();
+    return merged;
+  }
+
+  /** Take the full list of active tasks. @returns {string[]} ids that were active before and are not listed: ask for their end */
+  snapshot(tasks) {
+    const listed = new Set(tasks.map(taskId));
+    const gone = this.active().map(taskId).filter((id) => !listed.has(id));
+    tasks.forEach((task) => this.update(task));
+    return gone;
+  }
+
+  remove(id) { this.#tasks.delete(id); }
+  get(id) { return this.#tasks.get(id); }
+  all() { return [...this.#tasks.values()]; }
+
+  /** Unfinished, running first, then in the order they were made. */
+  active() {
+    const rank = { running: 0, paused: 1, queued: 2 };
+    return this.all().filter((t) => !isFinished(t))
+      .sort((a, b) => (rank[a.status] ?? 3) - (rank[b.status] ?? 3) || String(a.createdAt ?? "").localeCompare(String(b.createdAt ?? "")));
+  }
+
+  /** Finished, newest first. */
+  recent() {
+    return this.all().filter(isFinished).sort((a, b) => String(b.finishedAt ?? "").localeCompare(String(a.finishedAt ?? "")));
+  }
+
+  #forget() { for (const old of this.recent().slice(this.keep)) this.#tasks.delete(taskId(old)); }
+}
+
+/** One number for several tasks: the mean of what is known, null when nothing is. */
+export function overall(tasks) {
+  const known = tasks.filter((t) => t.status === "running" && t.total);
+  return known.length ? known.reduce((sum, t) => sum + (t.progress ?? 0), 0) / known.length : null;
+}

@@ -1,0 +1,102 @@
+"""The app for tests: a data folder of its own, no environment, no network, nothing started.
+
+`app` has threads only when a test asks for `running`; `client` speaks to it without a socket.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app import create_app
+from dalla.settings import Settings
+from dalla.wiring import Container
+
+NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
+
+
+def make_settings(root: Path, **env: str) -> Settings:
+    """Settings whose every folder lies below `root`; nothing of the machine's environment."""
+    environ = {
+        "DALLA_DATA_DIR": str(root / "data"),
+        "DALLA_TRAINING_DATA_DIR": str(root / "training_data"),
+        "DALLA_LORAS_DIR": str(root / "loras"),
+        "DALLA_MODELS_DIR": str(root / "models"),
+        "COMFYUI_URL": NOWHERE,
+        **env,
+    }
+    return Settings.load(environ=environ, env_file=root / "no.env")
+
+
+@pytest.fixture
+def environ() -> dict[str, str]:
+    """Further environment variables; tests override this fixture or change the dict before `app`."""
+    return {}
+
+
+@pytest.fixture
+def settings(tmp_path: Path, environ: dict[str, str]) -> Settings:
+    return make_settings(tmp_path, **environ)
+
+
+@pytest.fixture
+def container(settings: Settings) -> Iterator[Container]:
+    container = Container(settings, environ={"LUNA_KEY": "key-from-the-environment"})
+    yield container
+    container.close()
+
+
+@pytest.fixture
+def running(container: Container) -> Container:
+    """The container with its workers at work."""
+    container.jobs.start()
+    return container
+
+
+@pytest.fixture
+def app(settings: Settings, container: Container) -> Any:
+    return create_app(settings, container=container)
+
+
+@pytest.fixture
+def client(app: Any) -> Any:
+    return app.test_client()
+
+
+@pytest.fixture
+def luna(client: Any) -> dict[str, Any]:
+    """A character with everything that shapes a prompt."""
+    answer = client.post(
+        "/api/characters",
+        json={
+            "name": "Luna the Mystic",
+            "triggerWord": "luna_character",
+            "promptSettings": {
+                "basePrompt": "a beautiful portrait of luna_character",
+                "negativePrompt": "ugly, disfigured",
+                "style": "artistic",
+                "mood": "serene",
+            },
+        },
+    )
+    assert answer.status_code == 201, answer.json
+    return answer.json
+
+
+def png(color: tuple[int, ...] = (200, 80, 20), size: tuple[int, int] = (64, 48), **save: Any) -> bytes:
+    """A small real PNG."""
+    out = io.BytesIO()
+    Image.new("RGBA" if len(color) == 4 else "RGB", size, color).save(out, "PNG", **save)
+    return out.getvalue()
+
+
+def upload(client: Any, data: bytes, name: str = "a.png", **fields: str) -> Any:
+    """POST one file to /api/media."""
+    return client.post(
+        "/api/media", data={"file": (io.BytesIO(data), name), **fields}, content_type="multipart/form-data"
+    )
