@@ -53,7 +53,13 @@ def pictures(rows: int) -> list[MediaItem]:
                 posted=n % 31 == 0,
                 trashed_at=moment if n % 40 == 3 else None,
                 created_at=moment,
-                recipe={"prompt": prompt, "seed": n, "steps": 28, "engineVersions": {"comfyui": "0.3"}, "notes": "x" * 900},
+                recipe={
+                    "prompt": prompt,
+                    "seed": n,
+                    "steps": 28,
+                    "engineVersions": {"comfyui": "0.3"},
+                    "notes": "x" * 900,
+                },
             )
         )
     return items
@@ -136,7 +142,17 @@ def main(rows: int = 100_000) -> None:
                 "warmP95Ms": percentile(warm_ms, 95),
                 "warmOverBare": median(warm_ms) / floor,
             }
-            lines.append([name, total, median(cold_ms), percentile(cold_ms, 95), median(warm_ms), percentile(warm_ms, 95), median(warm_ms) / floor])
+            lines.append(
+                [
+                    name,
+                    total,
+                    median(cold_ms),
+                    percentile(cold_ms, 95),
+                    median(warm_ms),
+                    percentile(warm_ms, 95),
+                    median(warm_ms) / floor,
+                ]
+            )
         cursor = deep_cursor(media, MediaFilter())
         deep = milliseconds(lambda: media.page(MediaFilter(), cursor=cursor), REPEATS)
         figures["deepPage"] = {"p50Ms": median(deep), "p95Ms": percentile(deep, 95), "overBare": median(deep) / floor}
@@ -164,8 +180,16 @@ def main(rows: int = 100_000) -> None:
         one = milliseconds(lambda: media.update(ids[:1], starred=True), 20)
         many = milliseconds(lambda: media.update(ids, starred=True), 5)
         names = milliseconds(lambda: media.ids(MediaFilter()), 5)
-        figures["updateOneMs"], figures["update1000Ms"], figures["ids10000Ms"] = median(one), median(many), median(names)
-        table("Other (ms)", ["what", "p50"], [["star one", median(one)], ["star 1,000", median(many)], ["10,000 ids", median(names)]])
+        figures["updateOneMs"], figures["update1000Ms"], figures["ids10000Ms"] = (
+            median(one),
+            median(many),
+            median(names),
+        )
+        table(
+            "Other (ms)",
+            ["what", "p50"],
+            [["star one", median(one)], ["star 1,000", median(many)], ["10,000 ids", median(names)]],
+        )
         bare.close()
         library.close()
         save("gallery", figures)

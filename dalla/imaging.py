@@ -64,7 +64,7 @@ def open_image(data: bytes, *, name: str = "file") -> Picture:
         raise TooLarge(f"{name} has {len(data) / 1e6:.0f} MB; pictures may have {MAX_BYTES / 1e6:.0f} MB.")
     Image.MAX_IMAGE_PIXELS = None  # our own check below comes before decoding and has a clear message
     try:
-        image = Image.open(io.BytesIO(data), formats=list(_MIME))
+        image = Image.open(io.BytesIO(data), formats=[name for name in _MIME if name != "MPO"])
     except UnidentifiedImageError:
         raise UnsupportedMedia(
             f"{name} is not a picture, whatever its name says.",

@@ -21,6 +21,8 @@ from typing import Any
 from dalla.errors import InvalidInput, StorageError
 
 MAX_HEADER = 100_000_000
+#: Formats that can run code when opened.
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 _DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
@@ -46,6 +48,10 @@ class Header(dict[str, TensorInfo]):
         self.metadata = metadata
         self.data_start = data_start
 
+    @property
+    def tensors(self) -> Header:
+        return self
+
 
 def read_header(path: Path | str) -> Header:
     """Read a .safetensors file's header. Raises InvalidInput when the file is no whole .safetensors file."""
@@ -60,8 +66,17 @@ def read_header(path: Path | str) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
+            if path.suffix.lower() in PICKLES or start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+                raise InvalidInput(
+                    f"{path.name} is a pickle file. Opening one can run any code it holds, so it is never loaded.",
+                    remedy="Get the .safetensors version of it, or convert it with a tool you trust.",
+                )
             if len(start) < 8:
                 raise refuse("it is empty or cut off")
+            if start == b"version ":
+                raise refuse("it is only a pointer left by Git LFS; the weights themselves were not downloaded")
+            if start.lstrip().startswith(b"<"):
+                raise refuse("it is a web page, most likely an error page saved instead of the download")
             (length,) = struct.unpack("<Q", start)
             if length > MAX_HEADER:
                 raise refuse("its beginning makes no sense (another file format, or a damaged file)")
@@ -114,13 +129,19 @@ _VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 def checkpoint_family(header: Header) -> str | None:
     """Return sd15, sd2, sdxl, sd3 or flux for a file that holds a denoiser, else None."""
+    if lora_format(header) is not None:
+        return None
     keys = [k for k in header if not k.startswith((*_ENCODER_PREFIXES, *_VAE_PREFIXES))]
-    if any("double_blocks.0.img_attn" in k or "single_transformer_blocks.0." in k for k in keys):
+    if any(_NOT_OURS.search(k) for k in keys):
+        return None
+    if any("double_blocks.0.img_attn" in k for k in keys):
         return "flux"
     if any("joint_blocks.0." in k for k in keys):
         return "sd3"
-    if any("transformer_blocks.0.attn.add_q_proj" in k for k in keys):
-        return "sd3" if any(k.endswith("pos_embed.proj.weight") for k in keys) else "flux"
+    if any("transformer_blocks.0.attn.add_q_proj" in k or "single_transformer_blocks.0." in k for k in keys):
+        if any(k.endswith("x_embedder.weight") for k in keys):
+            return "flux"
+        return "sd3" if any(k.endswith("pos_embed.proj.weight") for k in keys) else None
     if not any(_UNET.search(k) for k in keys):
         return None
     width = next((header[k].shape[-1] for k in keys if k.endswith("attn2.to_k.weight") and len(header[k].shape) == 2), 0)
@@ -133,6 +154,12 @@ def checkpoint_family(header: Header) -> str | None:
     return "sd15" if width else None
 
 
+#: Parts of models that are built alike and are not one of our families: ControlNets, Chroma,
+#: HunyuanVideo, FLUX.2.
+_NOT_OURS = re.compile(
+    r"(?:^|\.)(?:control_model|input_hint_block|zero_convs|controlnet_\w+|distilled_guidance_layer"
+    r"|double_stream_modulation_\w+)\.|token_refiner\."
+)
 _BY_CONTEXT = {768: "sd15", 1024: "sd2", 2048: "sdxl"}
 
 
@@ -147,11 +174,16 @@ def checkpoint_kind(header: Header) -> str | None:
     if checkpoint_family(header) is not None or any(k.startswith("model.diffusion_model.") for k in header):
         whole = any(k.startswith(_VAE_PREFIXES) for k in header) or has_text_encoder(header)
         return "checkpoint" if whole else "diffusion_model"
-    if any(re.match(r"(?:vae\.|first_stage_model\.)?(?:decoder\.conv_in|decoder\.up|encoder\.down|taesd_decoder)", k) for k in header):
+    if any(_VAE.match(k) for k in header):
         return "vae"
-    if any(re.match(r"(?:text_model\.|encoder\.block\.|transformer\.resblocks\.|shared\.weight|model\.layers\.)", k) for k in header):
-        return "text_encoder"
-    return None
+    return "text_encoder" if any(_TEXT_ENCODER.match(k) for k in header) else None
+
+
+_VAE = re.compile(r"(?:vae\.|first_stage_model\.)?(?:decoder\.conv_in|decoder\.up|encoder\.down|taesd_decoder)")
+_TEXT_ENCODER = re.compile(
+    r"(?:text_encoders\.\w+\.|cond_stage_model\.)?(?:transformer\.)?"
+    r"(?:text_model\.|resblocks\.|encoder\.(?:block|layers)\.|shared\.weight|model\.layers\.)"
+)
 
 
 def has_text_encoder(header: Header) -> bool:
@@ -192,34 +224,45 @@ def lora_format(header: Header) -> str | None:
 
 
 def lora_family(header: Header) -> str | None:
-    """Return sd15, sd2, sdxl, sd3 or flux. None when the file does not say and its layers do not tell."""
-    names = [k.replace(".", "_") for k in header]
-    if any("single_transformer_blocks_" in n or "double_blocks_" in n or "_single_blocks_" in n for n in names):
-        return "flux"
-    if any("joint_blocks_" in n for n in names):
-        return "sd3"
+    """Return sd15, sd2, sdxl, sd3 or flux. None when the file does not say and its layers do not tell.
+
+    Widths count only where they decide (a cross-attention of 768, 1024 or 2048): small models of the
+    same layout have other ones.
+    """
+    names = {k.replace(".", "_"): k for k in header}
     said = family_in_metadata(header.metadata)
-    unet = [k for k, n in zip(header, names, strict=True) if re.search(r"(?:down|up|input|output)_blocks_\d|mid(?:dle)?_block", n)]
-    if not unet:
-        flow = [k for k, n in zip(header, names, strict=True) if re.search(r"(?:^|[_.])transformer_blocks_\d+_(?:attn|ff|norm)", n)]
-        if not flow:
-            if any(re.search(r"(?:^|_)(?:lora_te2_|text_encoder_2_)", n) for n in names):
-                return "sdxl"
-            return said
-        widths = {_inputs(header, k) for k in flow if re.search(r"to_q|to_k|to_v|add_._proj", k)}
-        if 3072 in widths:
-            return "flux"
+
+    def any_name(pattern: str) -> bool:
+        return any(re.search(pattern, n) for n in names)
+
+    if any_name(r"transformer_blocks_\d+_attn_to_qkv_mlp_proj|stream_modulation_|token_refiner_|\d_(?:img|txt)_mod_1"):
+        return None  # FLUX.2, HunyuanVideo, Qwen-Image
+    if any_name(r"single_transformer_blocks_\d|double_blocks_\d|(?:^|_)single_blocks_\d"):
+        return "flux"
+    if any_name(r"joint_blocks_\d"):
+        return "sd3"
+    unet = {n: k for n, k in names.items() if re.search(r"(?:down|up|input|output)_blocks_\d|mid(?:dle)?_block", n)}
+    if unet:
+        if family := _BY_CONTEXT.get(lora_context(header)):
+            return family
+        if any("lora_te2_" in n or "text_encoder_2_" in n or re.search(r"transformer_blocks_[1-9]", n) for n in names):
+            return "sdxl"
+        if any(re.search(r"(?:down_blocks_0|up_blocks_3|input_blocks_[12])_(?:attentions|1)_", n) for n in unet):
+            return "sd15"
+        return said or "sd15"
+    flow = {n: k for n, k in names.items() if re.search(r"(?:^|_)transformer_blocks_\d+_(?:attn|ff|norm)", n)}
+    if flow:
+        widths = {_inputs(header, k) for n, k in flow.items() if re.search(r"to_[qkv]_|add_[qkv]_proj", n)}
+        if 3072 in widths:  # FLUX ends at block 18; models of the same width that go on are others
+            return "flux" if max(int(re.findall(r"transformer_blocks_(\d+)", n)[0]) for n in flow) < 19 else said
         return "sd3" if widths & {1536, 2432} else said or "sd3"
-    context = next((_inputs(header, k) for k in unet if re.search(r"attn2(?:_|\.|\.processor\.)to_[kv]", k) and _inputs(header, k)), 0)
-    if family := _BY_CONTEXT.get(context):
-        return family
-    joined = [k.replace(".", "_") for k in unet]
-    if any(re.search(r"transformer_blocks_[1-9]", n) for n in joined) or any("lora_te2_" in n for n in names):
-        return "sdxl"
-    if any(re.search(r"(?:down_blocks_0|up_blocks_3|input_blocks_[12])_(?:attentions|1)_", n) for n in joined):
-        return "sd15"
-    # Nothing but attn1 in the middle sizes, or a context width of a model we do not know (a small one).
-    return said or ("sd15" if context else None)
+    return "sdxl" if any_name(r"lora_te2_|text_encoder_2_") else said
+
+
+def lora_context(header: Header) -> int:
+    """Return how wide the text is that the LoRA's cross-attention reads (a UNet's; 0 when it does not tell)."""
+    attn2 = (k for k in header if re.search(r"attn2[._](?:processor[._])?to_[kv][._]", k))
+    return next((width for k in attn2 if (width := _inputs(header, k))), 0)
 
 
 def _inputs(header: Header, key: str) -> int:
@@ -236,7 +279,7 @@ def family_in_metadata(metadata: dict[str, str]) -> str | None:
         metadata.get(k, "") for k in ("dalla.family", "modelspec.architecture", "ss_base_model_version", "ss_v2")
     ).lower()
     for pattern, family in (
-        (r"flux", "flux"),
+        (r"flux(?!-?\.?2)", "flux"),
         (r"sd3|diffusion-(?:v)?3|sd_v3", "sd3"),
         (r"sdxl|xl-v1|\bxl\b", "sdxl"),
         (r"sd_v2|sd2|diffusion-v2|\btrue\b", "sd2"),
@@ -245,6 +288,27 @@ def family_in_metadata(metadata: dict[str, str]) -> str | None:
         if re.search(pattern, text):
             return family
     return None
+
+
+def lora_trigger_word(header: Header) -> str | None:
+    """Return the word that the LoRA's metadata says calls it up, else None.
+
+    Trainers write how often each tag stood in the captions; the word is the one tag that stood in
+    more of them than any other.
+    """
+    for key in ("modelspec.trigger_phrase", "dalla.trigger_word", "trigger_word", "ss_trigger_word"):
+        if text := header.metadata.get(key, "").strip():
+            return text
+    try:
+        folders = json.loads(header.metadata.get("ss_tag_frequency", "{}"))
+        counts: dict[str, int] = {}
+        for tags in folders.values():
+            for tag, count in tags.items():
+                counts[tag.strip()] = counts.get(tag.strip(), 0) + int(count)
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return None
+    first, second = ([*sorted(counts.items(), key=lambda c: -c[1]), ("", 0), ("", 0)])[:2]
+    return first[0] or None if first[1] > second[1] else None
 
 
 def lora_layers(names: Iterable[str]) -> set[str]:

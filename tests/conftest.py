@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 from PIL import Image
 
 from app import create_app
@@ -63,8 +64,16 @@ def app(settings: Settings, container: Container) -> Any:
     return create_app(settings, container=container)
 
 
+class Client(FlaskClient):
+    """Reads every answer to its end, so that no file of the app stays open."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> Any:
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
 @pytest.fixture
 def client(app: Any) -> Any:
+    app.test_client_class = Client
     return app.test_client()
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from dalla.errors import InvalidInput, StorageError
+from dalla.weights import lora_layers
 
-_PART = re.compile(r"[._](?:lora_down|lora_up|lora_A|lora_B|lora\.down|lora\.up|lora_linear_layer\.(?:down|up))\.")
 _OLD_PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight$")
 
 
@@ -72,7 +72,7 @@ class Loras:
         dtype = getattr(self._pipe, self._family.lora.denoiser).dtype
         weights = {k: v.to(dtype) if v.is_floating_point() and v.dim() > 1 else v for k, v in weights.items()}
         weights = one_key_style(weights)
-        in_file = len(modules_of(weights))
+        in_file = len(lora_layers(weights))
         try:
             self._pipe.load_lora_weights(weights, adapter_name=adapter)
         except Exception as exc:
@@ -101,11 +101,6 @@ class Loras:
             f"The LoRA '{use.name}' does not fit this model{why}.",
             remedy=f"Choose a LoRA that was trained for {self._family.name}, or take '{use.name}' off.",
         )
-
-
-def modules_of(keys: Any) -> set[str]:
-    """Return the layers a LoRA file has weights for, by their names in the file."""
-    return {_PART.split(key, maxsplit=1)[0] for key in keys if _PART.search(key)}
 
 
 def one_key_style(weights: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dalla.errors import InvalidInput, NotFound, StorageError
-from dalla.paths import fsync_folder, safe_join, write_atomic
+from dalla.paths import fsync_folder, remove_stale_temps, safe_join, write_atomic
 
 # A part never starts with a dot: those are temp and lock files, and `..`.
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*(/[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*)*\Z")
@@ -65,6 +65,12 @@ class FileBlobs:
                 key = (Path(where) / name).relative_to(self.root).as_posix()
                 if key.startswith(prefix) and not name.startswith("."):
                     yield key
+
+    def clean(self, *, older_than_seconds: float = 3600) -> int:
+        """Delete what killed processes left half-written; return how many. Walks everything: not for start-up."""
+        return sum(
+            remove_stale_temps(Path(where), older_than_seconds=older_than_seconds) for where, _, _ in os.walk(self.root)
+        )
 
     def _make_folder(self, folder: Path) -> None:
         """Create missing folders durably, so that the file inside cannot vanish with its folder."""

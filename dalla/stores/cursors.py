@@ -11,6 +11,12 @@ import orjson
 from dalla.errors import InvalidInput
 
 
+def check_limit(limit: int) -> None:
+    """Raise InvalidInput unless the page has a sensible size."""
+    if not 1 <= limit <= 1000:
+        raise InvalidInput.field("limit", "Use a number from 1 to 1000.")
+
+
 def encode(order: str, moment: str, seq: int) -> str:
     """Return a cursor that continues `order` after the row (moment, seq)."""
     body = orjson.dumps([order, moment, seq])

@@ -29,6 +29,7 @@ from dalla.stores.locks import SharedLock
 
 R = TypeVar("R", bound=Record)
 Stamp = tuple[int, int, int]  # inode, mtime in ns, size: what tells that the file is still the one we read
+_UNREADABLE: Stamp = (-1, -1, -1)  # like no file's, so that each read tries again: permissions change no stamp
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ class JsonDocuments(Generic[R]):
         except FileNotFoundError:
             return _Snapshot(None, [], [], (), {})
         except OSError as exc:
-            return self._broken(before, self._stamp(), f"{self.path.name} cannot be read: {exc.strerror or exc}.")
+            return self._broken(before, _UNREADABLE, f"{self.path.name} cannot be read: {exc.strerror or exc}.")
         try:
             return self._parse(stamp, data)
         except ValueError as exc:

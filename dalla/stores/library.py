@@ -109,11 +109,6 @@ class Library:
             connection.execute(text("SELECT 1"))
         return {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(self.engine.dialect.name, self.engine.dialect.name)
 
-    def optimize(self) -> None:
-        """Refresh what the planner knows about the tables; worth calling after many inserts."""
-        with self.write() as connection:
-            connection.execute(text("ANALYZE"))
-
     def close(self) -> None:
         self.engine.dispose()
 

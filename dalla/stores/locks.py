@@ -5,7 +5,9 @@ Not the lock of the whole data folder; that is `lockfile.py`.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,13 @@ from typing import Any
 
 from dalla.errors import StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 WAIT_SECONDS = 30.0
+_POLL_SECONDS = 0.004
 
 
 class SharedLock:
@@ -26,20 +34,14 @@ class SharedLock:
         self.path = path
         self.what = what
         self._threads = threading.Lock()
-        self._file: Any = None
 
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Wait for the lock and keep it. Raises StorageError."""
-        from filelock import FileLock, Timeout
-
         with self._threads:
             try:
-                if self._file is None:
-                    self.path.parent.mkdir(parents=True, exist_ok=True)
-                    self._file = FileLock(self.path, timeout=WAIT_SECONDS, poll_interval=0.004, thread_local=False)
-                self._file.acquire()
-            except Timeout as exc:
+                held = self._acquire()
+            except TimeoutError as exc:
                 raise StorageError(
                     f"Another program has kept {self.what} locked for {WAIT_SECONDS:.0f} seconds.",
                     remedy=f"Stop the other program that uses {self.path.parent}, then try again.",
@@ -49,4 +51,40 @@ class SharedLock:
             try:
                 yield
             finally:
-                self._file.release()
+                self._release(held)
+
+    def _acquire(self) -> Any:
+        try:
+            return self._open()
+        except FileNotFoundError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open()
+
+    def _open(self) -> Any:
+        if fcntl is None:
+            from filelock import FileLock
+
+            lock = FileLock(self.path, timeout=WAIT_SECONDS, poll_interval=_POLL_SECONDS, thread_local=False)
+            lock.acquire()  # filelock.Timeout is a TimeoutError
+            return lock
+        # The same lock as filelock's, which takes a fifth of a millisecond: too much beside a small write.
+        handle = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            deadline = time.monotonic() + WAIT_SECONDS
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return handle
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise TimeoutError from None
+                    time.sleep(_POLL_SECONDS)
+        except BaseException:
+            os.close(handle)
+            raise
+
+    def _release(self, held: Any) -> None:
+        if fcntl is None:
+            held.release()
+        else:
+            os.close(held)  # closing frees the lock

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Row, Select, and_, func, select, tuple_, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Integer,
+    Row,
+    Select,
+    and_,
+    func,
+    literal_column,
+    select,
+    true,
+    tuple_,
+    union_all,
+)
 
 from dalla.errors import InvalidInput
 from dalla.records.media import MediaFilter, MediaItem
@@ -15,7 +30,8 @@ from dalla.stores.schema import collection_media, media, media_loras, media_reci
 from dalla.stores.search import Search
 
 CHUNK = 500  # values in one IN list; databases limit them
-_MANY = 2_000  # matches above which walking the gallery in order beats sorting them all
+_MANY = 2_000  # matches above which a word counts as common
+_NEAR = 1_000  # rows read in the hope of finding a page of a common word
 _EQUAL = ("character_id", "type", "model", "engine", "starred", "posted", "task_id")
 _FACETS = {"models": media.c.model, "characters": media.c.character_id, "engines": media.c.engine}
 
@@ -63,16 +79,23 @@ class Matching:
     def searches(self) -> bool:
         return bool(self.where.words or self.where.not_words)
 
-    def select(self, *columns: Any, many: bool = False) -> Select[Any]:
-        query = select(*columns).select_from(self.source).where(and_(*self.tests))
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but the trash (and words) restricts it."""
+        return len(self.tests) == 1 and not self.where.trashed
+
+    def rows(self, *columns: Any) -> Select[Any]:
+        """Select what fulfils everything but the words."""
+        return select(*columns).select_from(self.source).where(and_(*self.tests))
+
+    def select(self, *columns: Any, few: bool = False) -> Select[Any]:
+        query = self.rows(*columns)
         if self.searches:
-            query = query.where(self.search.condition(self.where.words, self.where.not_words, many=many))
+            query = query.where(self.search.condition(self.where.words, self.where.not_words, few=few))
         return query
 
     def ordered(self, query: Select[Any], sort: str) -> Select[Any]:
-        if sort == "newest":
-            return query.order_by(self.moment.desc(), self.seq.desc())
-        return query.order_by(self.moment, self.seq)
+        return _by_time(query, self.moment, self.seq, sort)
 
     def beyond(self, sort: str, moment: str, seq: int) -> ColumnElement[bool]:
         """Return the condition for rows that come after the given one."""
@@ -81,50 +104,72 @@ class Matching:
 
 
 def count(connection: Connection, match: Matching) -> int:
-    return connection.execute(match.select(func.count(), many=match.searches)).scalar_one()
+    if match.plain and match.searches:
+        number = match.search.count(connection, match.where.words, match.where.not_words)
+        if number is not None:
+            return number
+    return connection.execute(match.select(func.count())).scalar_one()
 
 
 def page(connection: Connection, match: Matching, *, total: int, limit: int, cursor: str | None, sort: str) -> Page:
+    cursors.check_limit(limit)
     if sort not in ("newest", "oldest"):
         raise InvalidInput.field("sort", "Use newest or oldest.")
     order = f"media:{sort}"
-    query = match.ordered(match.select(media, many=total > _MANY), sort).limit(limit + 1)
-    if cursor:
-        query = query.where(match.beyond(sort, *cursors.decode(cursor, order)))
-    rows = connection.execute(query).all()
+    beyond = match.beyond(sort, *cursors.decode(cursor, order)) if cursor else true()
+    if not total:
+        return Page([], None, 0)
+    rows: Sequence[Row[Any]] = []
+    if match.searches and total > _MANY:
+        # A common word: the next page is most likely among the next few rows, and reading those is
+        # much cheaper than asking the index for all that match.
+        near = match.ordered(match.rows(match.seq.label("seq")).where(beyond), sort).limit(_NEAR).subquery()
+        query = select(media).join(near, near.c.seq == media.c.seq)
+        query = query.where(match.search.reading(match.where.words, match.where.not_words)).limit(limit + 1)
+        rows = connection.execute(_by_time(query, media.c.created_at, media.c.seq, sort)).all()
+    if len(rows) <= limit:
+        query = match.ordered(match.select(media, few=total <= _MANY).where(beyond), sort)
+        rows = connection.execute(query.limit(limit + 1)).all()
     following = cursors.encode(order, rows[limit - 1].created_at, rows[limit - 1].seq) if len(rows) > limit else None
     return Page(items(connection, rows[:limit]), following, total)
 
 
 def ids(connection: Connection, match: Matching, limit: int) -> list[str]:
-    query = match.ordered(match.select(media.c.id, many=limit > _MANY), "newest").limit(limit)
-    return list(connection.execute(query).scalars())
+    return list(connection.execute(match.ordered(match.select(media.c.id), "newest").limit(limit)).scalars())
 
 
 def facets(connection: Connection, match: Matching) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for name, dimension in _FACETS.items():
-        number = func.count().label("number")
-        query = match.select(dimension.label("value"), number, many=True).where(dimension.is_not(None))
-        found[name] = _counted(connection, query.group_by(dimension))
-    found["loras"] = _counted(connection, _lora_counts(match))
-    return found
+    found: dict[str, Counter[str]] = {name: Counter() for name in _FACETS}
+    if match.plain and not match.searches:  # each is answered by its own index
+        for name, dimension in _FACETS.items():
+            query = match.select(dimension, func.count()).group_by(dimension)
+            found[name].update({value: number for value, number in connection.execute(query)})
+    else:  # one walk over the rows for all of them
+        query = match.select(*_FACETS.values(), func.count(), few=True).group_by(*_FACETS.values())
+        for *values, number in connection.execute(query):
+            for name, value in zip(_FACETS, values, strict=True):
+                found[name][value] += number
+    found["loras"] = Counter({value: number for value, number in connection.execute(_lora_counts(match))})
+    return {name: _largest_first(counter) for name, counter in found.items()}
 
 
 def _lora_counts(match: Matching) -> Select[Any]:
-    number = func.count().label("number")
-    names = media_loras.alias("used")
-    inner = match.select(match.seq.label("seq"), many=True).subquery()
-    return (
-        select(names.c.name.label("value"), number)
-        .select_from(names.join(inner, inner.c.seq == names.c.media_seq))
-        .group_by(names.c.name)
-    )
+    # The plus: testing all links against the set is quicker than looking up the links of each picture.
+    seq: ColumnElement[int] = literal_column("+media_loras.media_seq", Integer)
+    if match.plain and not match.searches:
+        test = seq.not_in(select(media.c.seq).where(media.c.trashed_at.is_not(None)))
+    else:
+        test = seq.in_(match.select(match.seq.label("seq"), few=True).subquery().select())
+    return select(media_loras.c.name, func.count()).where(test).group_by(media_loras.c.name)
 
 
-def _counted(connection: Connection, query: Select[Any]) -> list[dict[str, Any]]:
-    rows = connection.execute(query).all()
-    return [{"value": r.value, "count": r.number} for r in sorted(rows, key=lambda r: (-r.number, r.value))]
+def _largest_first(counter: Counter[str]) -> list[dict[str, Any]]:
+    counted = [(value, number) for value, number in counter.items() if value is not None]
+    return [{"value": v, "count": n} for v, n in sorted(counted, key=lambda pair: (-pair[1], pair[0]))]
+
+
+def _by_time(query: Select[Any], moment: Any, seq: Any, sort: str) -> Select[Any]:
+    return query.order_by(moment.desc(), seq.desc()) if sort == "newest" else query.order_by(moment, seq)
 
 
 def items(connection: Connection, rows: Sequence[Row[Any]]) -> list[MediaItem]:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    String,
     TextualSelect,
     and_,
     bindparam,
@@ -20,7 +21,9 @@ from sqlalchemy import (
     func,
     literal_column,
     not_,
+    select,
     text,
+    true,
 )
 
 from dalla.stores.schema import media
@@ -53,31 +56,49 @@ class Search:
         if self._indexed and seqs:
             connection.execute(text("DELETE FROM media_words WHERE rowid = :seq"), [{"seq": seq} for seq in seqs])
 
-    def condition(self, words: Sequence[str], not_words: Sequence[str], *, many: bool = False) -> ColumnElement[bool]:
+    def condition(self, words: Sequence[str], not_words: Sequence[str], *, few: bool = False) -> ColumnElement[bool]:
         """Return what a row of `media` must fulfil: each word occurs, none of `not_words` does.
 
-        `many`: a large part of the library matches, so walking the gallery in order and testing each
-        row is cheaper than fetching and sorting all that match.
+        `few`: hardly anything matches, so fetching exactly that is best.
         """
-        wanted = [_clean(word) for word in words if _clean(word)]
-        unwanted = [_clean(word) for word in not_words if _clean(word)]
+        wanted, unwanted = _cleaned(words), _cleaned(not_words)
         if not self._indexed:
-            prompt = func.lower(media.c.prompt)
-            return and_(
-                *(prompt.contains(word, autoescape=True) for word in wanted),
-                *(not_(prompt.contains(word, autoescape=True)) for word in unwanted),
-            )
-        seq: ColumnElement[int] = literal_column("+media.seq", Integer) if many else media.c.seq
-        parts: list[ColumnElement[bool]] = []
+            return self.reading(words, not_words)
+        # The plus keeps SQLite from fetching and sorting all matches where it can walk the gallery in order.
+        seq: ColumnElement[int] = media.c.seq if few else literal_column("+media.seq", Integer)
+        tests: list[ColumnElement[bool]] = [seq.not_in(_matching([word])) for word in unwanted]
         if wanted:
-            parts.append(seq.in_(_matching(wanted)))
-        for word in unwanted:
-            parts.append(seq.not_in(_matching([word])))
-        return and_(*parts) if parts else literal_column("1 = 1")
+            tests.append(seq.in_(_matching(wanted)))
+        return and_(true(), *tests)
+
+    def reading(self, words: Sequence[str], not_words: Sequence[str]) -> ColumnElement[bool]:
+        """Return the same condition answered by reading each row's prompt: cheap for a few rows only."""
+        if self._indexed:
+            text_of_row = literal_column("(SELECT prompt FROM media_words WHERE rowid = media.seq)", String)
+            tests = [func.instr(text_of_row, word) > 0 for word in _cleaned(words)]
+            tests += [func.instr(text_of_row, word) == 0 for word in _cleaned(not_words)]
+        else:
+            prompt = func.lower(media.c.prompt)
+            tests = [prompt.contains(word, autoescape=True) for word in _cleaned(words)]
+            tests += [not_(prompt.contains(word, autoescape=True)) for word in _cleaned(not_words)]
+        return and_(true(), *tests)
+
+    def count(self, connection: Connection, words: Sequence[str], not_words: Sequence[str]) -> int | None:
+        """Count from the index alone what is not in the trash; None when that is not possible."""
+        wanted = _cleaned(words)
+        if not self._indexed or not wanted:
+            return None
+        found = _matching(wanted).subquery()
+        query = select(func.count()).select_from(found)
+        query = query.where(found.c.rowid.not_in(select(media.c.seq).where(media.c.trashed_at.is_not(None))))
+        for word in _cleaned(not_words):
+            query = query.where(found.c.rowid.not_in(_matching([word])))
+        return connection.execute(query).scalar_one()
 
 
-def _clean(word: str) -> str:
-    return word.replace("\0", "").strip().lower()
+def _cleaned(words: Sequence[str]) -> list[str]:
+    cleaned = (word.replace("\0", "").strip().lower() for word in words)
+    return [word for word in cleaned if word]
 
 
 def _matching(words: Sequence[str]) -> TextualSelect:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from dalla.errors import StorageError
-from dalla.paths import fsync_folder, write_atomic
+from dalla.paths import fsync_folder, remove_stale_temps, write_atomic
 from dalla.stores.locks import SharedLock
 
 _REMEDY = (
@@ -121,6 +121,7 @@ class FileSecrets:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             if os.name != "nt" and self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)
+            remove_stale_temps(self.folder)
         except OSError as exc:
             raise StorageError.from_os(exc, "the credentials") from exc
 

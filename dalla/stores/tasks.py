@@ -51,6 +51,7 @@ class SqlTasks:
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None, int]:
+        cursors.check_limit(limit)
         tests: list[ColumnElement[bool]] = []
         if statuses:
             tests.append(tasks.c.status.in_(statuses))

@@ -46,11 +46,8 @@ def events(query: EventsQuery):
 
     def stream() -> Iterator[bytes]:
         try:
-            yield b"retry: 2000\n\n"
-            position = resume
-            if position is None:
-                first, position = snapshot()
-                yield first
+            first, position = (b"", resume) if resume is not None else snapshot()
+            yield b"retry: 2000\n\n" + first
             quiet_since = time.monotonic()
             while not bus.closed:
                 fresh, complete = bus.since(position, timeout=1.0)
@@ -75,7 +72,8 @@ def events(query: EventsQuery):
 
 
 class _Releasing:
-    """An iterator whose generator is started at once, so that `close` always runs its `finally`."""
+    """An iterator that has its first piece already: nothing that happens after the answer is missed,
+    and `close` always runs the generator's `finally`, because it was started."""
 
     def __init__(self, generator: Iterator[bytes]) -> None:
         self._first: bytes | None = next(generator)

@@ -90,8 +90,8 @@ class DeleteQuery(RequestBody):
 
 
 class ImportForm(RequestBody):
-    file: list[FileStorage] | None = None
-    files: list[FileStorage] | None = None
+    file: list[FileStorage] = Field(default_factory=list)
+    files: list[FileStorage] = Field(default_factory=list)
     character_id: str | None = Field(None, max_length=100)
 
 
@@ -146,7 +146,7 @@ def media_ids(query: MediaQuery):
 
 @bp.post("/media", summary="Import pictures")
 def import_media(form: ImportForm):
-    uploads = [*(form.file or []), *(form.files or [])]
+    uploads = [*form.file, *form.files]
     if not uploads:
         raise InvalidInput.field("file", "Attach at least one picture.")
     gallery = services().gallery

@@ -47,7 +47,21 @@ def test_keys_below_a_prefix(blobs):
     assert list(blobs.keys("none/")) == []
 
 
-BAD = ["", "/etc/passwd", "../x", "media/../../x", "a//b", "a/", ".hidden", "a/.b.tmp", "a\\b", "a\0b", "C:/x", "a\n", "x" * 501]
+BAD = [
+    "",
+    "/etc/passwd",
+    "../x",
+    "media/../../x",
+    "a//b",
+    "a/",
+    ".hidden",
+    "a/.b.tmp",
+    "a\\b",
+    "a\0b",
+    "C:/x",
+    "a\n",
+    "x" * 501,
+]
 
 
 @pytest.mark.parametrize("key", BAD)
@@ -71,6 +85,9 @@ def test_half_written_files_are_not_listed(blobs):
     blobs.put("media/a.png", b"a")
     (blobs.root / "media" / ".a.png.123456.tmp").write_bytes(b"half")
     assert list(blobs.keys("media/")) == ["media/a.png"]
+    assert blobs.clean() == 0  # somebody may be writing it
+    assert blobs.clean(older_than_seconds=-1) == 1
+    assert [p.name for p in (blobs.root / "media").iterdir()] == ["a.png"]
 
 
 def test_a_folder_in_the_way_is_a_storage_error(blobs):

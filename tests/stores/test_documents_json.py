@@ -82,9 +82,7 @@ def test_unknown_keys_survive_at_every_level(path, store):
         "narratives": [{"id": "n1", "title": "Quest", "mapUrl": "x"}],
     }
     write(path, json.dumps([raw]))
-    store.update(
-        "char_1", lambda c: c.with_(backstory="b", prompt_settings=c.prompt_settings.with_(style="noir"))
-    )
+    store.update("char_1", lambda c: c.with_(backstory="b", prompt_settings=c.prompt_settings.with_(style="noir")))
     after = json.loads(path.read_text())[0]
     assert after == {**raw, "promptSettings": {"lens": "85mm", "style": "noir"}, "backstory": "b"}
     assert list(after) == [*raw, "backstory"]
@@ -93,9 +91,7 @@ def test_unknown_keys_survive_at_every_level(path, store):
 def test_a_field_can_be_emptied_and_a_snake_case_key_keeps_its_spelling(path, store):
     write(path, '[{"id": "char_1", "name": "Luna", "is_active": true, "personality": "calm"}]')
     store.update("char_1", lambda c: c.with_(is_active=False, personality=None))
-    assert json.loads(path.read_text()) == [
-        {"id": "char_1", "name": "Luna", "is_active": False, "personality": None}
-    ]
+    assert json.loads(path.read_text()) == [{"id": "char_1", "name": "Luna", "is_active": False, "personality": None}]
     assert JsonDocuments(path, Character, "character").get("char_1").is_active is False
 
 
@@ -129,7 +125,9 @@ def test_edits_by_hand_are_seen_at_the_next_read(path, store):
 
 
 def test_a_byte_order_mark_and_windows_line_ends_are_accepted(path, store):
-    path.write_bytes(b'\xef\xbb\xbf[\r\n  {"id": "char_1", "name": "Luna"},\r\n  {"id": "c2", "name": "Z\xc3\xb6"}\r\n]\r\n')
+    path.write_bytes(
+        b'\xef\xbb\xbf[\r\n  {"id": "char_1", "name": "Luna"},\r\n  {"id": "c2", "name": "Z\xc3\xb6"}\r\n]\r\n'
+    )
     assert [c.name for c in store.all()] == ["Luna", "Zö"]
     store.update("char_1", lambda c: c.with_(name="Aria"))
     assert [c["name"] for c in json.loads(path.read_text("utf-8"))] == ["Aria", "Zö"]
@@ -296,7 +294,10 @@ def test_readers_meet_whole_versions_while_others_write(path, store):
 def test_two_processes_and_this_one_lose_nothing(tmp_path):
     path = tmp_path / "prompts.json"
     store = JsonDocuments(path, Prompt, "prompt")
-    children = [subprocess.Popen([*CHILD, str(path), str(start), "60"], cwd=ROOT, stdout=subprocess.DEVNULL) for start in (0, 100)]
+    children = [
+        subprocess.Popen([*CHILD, str(path), str(start), "60"], cwd=ROOT, stdout=subprocess.DEVNULL)
+        for start in (0, 100)
+    ]
     for number in range(200, 260):
         store.insert(Prompt(id=f"prompt_{number}"))
     assert [child.wait(60) for child in children] == [0, 0]
@@ -310,7 +311,9 @@ def test_kill_minus_nine_never_loses_what_was_acknowledged(tmp_path):
     acknowledged: set[str] = set()
     first = 0
     for round in range(8):
-        with subprocess.Popen([*CHILD, str(path), str(first), "100000"], cwd=ROOT, stdout=subprocess.PIPE, text=True) as child:
+        with subprocess.Popen(
+            [*CHILD, str(path), str(first), "100000"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        ) as child:
             assert child.stdout is not None
             for line in child.stdout:
                 acknowledged.add(f"prompt_{line.strip()}")
@@ -388,6 +391,34 @@ def test_a_full_disk_is_said_in_words(tmp_path):
         store.insert(Character(id="char_3", name="Nova"))
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="permissions are POSIX")
+def test_an_unreadable_file_is_served_from_memory_until_it_can_be_read(open_folder):
+    path = open_folder / "characters.json"
+    JsonDocuments(path, Character, "character").insert(Character(id="char_1", name="Luna"))
+    os.chown(open_folder, 65534, -1) if os.getuid() == 0 else None
+    os.chown(path, 65534, -1) if os.getuid() == 0 else None
+    run_child(
+        """
+        import os, sys
+        from pathlib import Path
+        from dalla.records.character import Character
+        from dalla.stores.documents_json import JsonDocuments
+        if os.getuid() == 0:
+            os.setuid(65534)
+        path = Path(sys.argv[1])
+        store = JsonDocuments(path, Character, "character")
+        assert store.status().ok
+        os.utime(path, ns=(1, 1))
+        path.chmod(0)
+        assert store.get("char_1").name == "Luna"
+        assert "cannot be read" in store.status().detail
+        path.chmod(0o644)
+        assert store.status().ok and store.get("char_1").name == "Luna"
+        """,
+        str(path),
+    )
 
 
 @pytest.fixture

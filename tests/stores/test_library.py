@@ -130,7 +130,9 @@ def test_a_database_of_a_newer_version_is_refused_untouched(file):
     assert file.read_bytes() == before
 
 
-@pytest.mark.parametrize("rubble", [b"this is not a database, it is a letter " * 200, b"SQLite format 3\0" + b"\xff" * 8176])
+@pytest.mark.parametrize(
+    "rubble", [b"this is not a database, it is a letter " * 200, b"SQLite format 3\0" + b"\xff" * 8176]
+)
 def test_a_damaged_file_is_refused_untouched(file, rubble):
     file.parent.mkdir()
     file.write_bytes(rubble)
@@ -151,7 +153,8 @@ def test_a_folder_that_cannot_be_made_is_said(tmp_path):
 def test_processes_that_open_at_once_migrate_once(file):
     code = "import sys; from dalla.stores.library import Library; print(Library.open(sys.argv[1]).version())"
     children = [
-        subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)
+        subprocess.Popen([sys.executable, "-c", code, str(file)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
     ]
     assert [child.communicate(timeout=60)[0].strip() for child in children] == [head()] * 3
 

@@ -240,7 +240,7 @@ def test_words_join_with_other_filters(worded):
 
 
 def test_a_common_word_is_paged_in_order(media):
-    media.insert_many([picture(n, prompt=f"portrait {n}", loras=["a"] * (n % 2)) for n in range(2600)])
+    media.insert_many([picture(n, prompt=f"portrait {n}", loras=["a"] * bool(n % 10)) for n in range(2600)])
     ids, cursor = [], None
     for _ in range(6):
         page = media.page(MediaFilter(words=["portrait"]), limit=500, cursor=cursor)
@@ -249,8 +249,21 @@ def test_a_common_word_is_paged_in_order(media):
         cursor = page.next_cursor
     assert cursor is None
     assert ids == [f"media_{n}" for n in reversed(range(2600))]
-    odd = [f"media_{n}" for n in reversed(range(2600)) if n % 2]
-    assert media.ids(MediaFilter(words=["portrait"], lora="a")) == odd
+    tagged = [f"media_{n}" for n in reversed(range(2600)) if n % 10]
+    where = MediaFilter(words=["portrait"], lora="a")
+    assert media.ids(where) == tagged
+    first = media.page(where, limit=700)
+    second = media.page(where, limit=50, cursor=first.next_cursor)
+    assert [item.id for item in first.items + second.items] == tagged[:750]
+    oldest = media.page(MediaFilter(not_words=["zzz"]), limit=3, sort="oldest")
+    assert [item.id for item in oldest.items] == ["media_0", "media_1", "media_2"]
+
+
+def test_a_common_word_that_stands_only_in_the_oldest_prompts(media):
+    media.insert_many([picture(n, prompt="portrait" if n < 2100 else "city") for n in range(3500)])
+    page = media.page(MediaFilter(words=["portrait"]), limit=3)
+    assert page.total == 2100
+    assert [item.id for item in page.items] == ["media_2099", "media_2098", "media_2097"]
 
 
 # ---------------------------------------------------------------------- pages
@@ -300,6 +313,10 @@ def test_a_changed_cursor_and_one_of_another_order_are_refused(media):
     with pytest.raises(InvalidInput) as caught:
         media.page(MediaFilter(), sort="random")
     assert caught.value.errors[0]["field"] == "sort"
+    for limit in (0, -1, 1001):
+        with pytest.raises(InvalidInput) as caught:
+            media.page(MediaFilter(), limit=limit)
+        assert caught.value.errors[0]["field"] == "limit"
 
 
 # ---------------------------------------------------------------------- counts

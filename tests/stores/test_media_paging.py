@@ -54,7 +54,7 @@ def matches(item: MediaItem, where: MediaFilter, collected: set[str]) -> bool:
     )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, where=FILTERS, limit=st.integers(1, 7), oldest=st.booleans(), collect=st.integers(1, 4))
 def test_pages_give_every_match_once_and_in_order(library: Library, rows, where, limit, oldest, collect):
     media = SqlMedia(library)

@@ -116,7 +116,9 @@ def test_a_lost_key_file_is_never_replaced_while_credentials_need_it(folder):
     assert FileSecrets(folder, kept.decode().strip()).get("a") == "1"  # the same key, given as a setting
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"{}", b'{"salt": 5, "token": "x"}', b'{"salt": null, "token": "x"}'])
+@pytest.mark.parametrize(
+    "damage", [b"", b"{", b"[]", b"{}", b'{"salt": 5, "token": "x"}', b'{"salt": null, "token": "x"}']
+)
 def test_a_damaged_file_is_said_and_left_alone(folder, damage):
     FileSecrets(folder).put("a", "1")
     (folder / "secrets.json").write_bytes(damage)

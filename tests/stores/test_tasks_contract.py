@@ -255,7 +255,9 @@ def test_orphans_are_running_jobs_of_dead_owners(tasks):
 
 def test_pages_newest_first(tasks):
     for number in range(7):
-        tasks.insert(job(number, status="failed" if number % 2 else "queued", kind="train" if number == 3 else "generate"))
+        tasks.insert(
+            job(number, status="failed" if number % 2 else "queued", kind="train" if number == 3 else "generate")
+        )
     seen, cursor = [], None
     for size in (3, 3, 1):
         jobs, cursor, total = tasks.page(limit=3, cursor=cursor)

@@ -116,7 +116,7 @@ def test_a_key_may_name_an_environment_variable(client, container, luna):
 
 def test_the_seeds_file_works_and_its_plain_keys_move_out(client, container):
     file = Path(container.settings.data_dir) / "characters.json"
-    seed = json.loads((SEEDS / "characters.json").read_text())
+    seed = [json.loads((SEEDS / "character.json").read_text())]
     file.write_text(json.dumps(seed))
     shown = client.get("/api/characters").json[0]
     assert shown["name"] == "Luna the Mystic" and shown["hasTwitterAppSecret"] and shown["hasInstagramApiKey"]

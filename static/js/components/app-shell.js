@@ -1,0 +1,123 @@
+/**
+ * The frame of every page: skip link, navigation, top bar (title, character switcher, search, tasks, notices, theme), banners.
+ * Properties: `pages` (nav.js), `page`, `pageTitle` (defaults to the page's label), `tasks` {active, recent}, `characters` {list, currentId},
+ * `live` ("connecting"|"live"|"down"), `signedOut`, `banner(key, {tone, text, action?}|null)`.
+ * Emits app-shell:character {id}, app-shell:theme {theme}, app-shell:tray, app-shell:help.
+ */
+import { attrs, html, icon, raw } from "../html.js";
+import { emit, onAction, render } from "../dom.js";
+import { ago, plural } from "../format.js";
+import { notices } from "../notices.js";
+import { prefs } from "../prefs.js";
+import { overall, taskId } from "../tasks.js";
+import { avatar } from "./avatar.js";
+
+const MARK = raw('<svg class="mark" viewBox="0 0 24 24" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"><path d="M8.4 21h7.2c2-2.7 1.7-5.8-.5-8-.8-.9-1.1-1.9-1.1-3h-4c0 1.1-.3 2.1-1.1 3-2.2 2.2-2.5 5.3-.5 8Z"/><path d="M9.2 10 12 5.4l2.8 4.6M14.2 11.4c2.9.2 5.1-1.3 6.3-4.4M9.3 12.5C5.8 12.3 3.8 9.9 4.3 6.6l4.6.9M12 3.4v.01"/></g></svg>');
+const THEMES = [["light", "Light", "sun"], ["dark", "Dark", "moon"], ["system", "System", "system"]];
+
+class AppShell extends HTMLElement {
+  ownsContent = true;
+  #state = { pages: [], page: "", title: "", tasks: { active: [], recent: [] }, characters: { list: [], currentId: "" }, live: "connecting", banners: new Map() };
+
+  set pages(v) { this.#state.pages = v; this.#render(); }
+  set page(v) { this.#state.page = v; this.#render(); }
+  set pageTitle(v) { this.#state.title = v; document.title = `${v} · Digital Dalla`; this.#render(); }
+  set tasks(v) { this.#state.tasks = v; this.#renderTray(); }
+  set characters(v) { this.#state.characters = v; this.#render(); }
+  set live(v) {
+    this.#state.live = v;
+    clearTimeout(this.downTimer);
+    if (v === "down") this.downTimer = setTimeout(() => this.banner("live", { tone: "warn", icon: "wifi-off", text: "Live updates paused, retrying…" }), 1500); // a short hiccup is no news
+    else this.banner("live", null);
+  }
+  set signedOut(v) {
+    const next = encodeURIComponent(location.pathname + location.search);
+    this.banner("session", v ? { tone: "bad", icon: "lock", text: "Your session has ended. What you typed is still here.", action: { label: "Sign in", href: `/login.html?next=${next}` } } : null);
+  }
+  /** @param {string} key @param {{tone?: "info"|"warn"|"bad", icon?: string, text: string, action?: {label: string, href: string}}|null} content null removes it */
+  banner(key, content) {
+    if (content) this.#state.banners.set(key, content); else if (!this.#state.banners.delete(key)) return;
+    this.#renderBanners();
+  }
+  focusSearch() {
+    const input = this.querySelector("#shell-search");
+    if (input.checkVisibility()) { input.focus(); input.select(); } else location.href = "/gallery.html?focus=search";
+  }
+
+  connectedCallback() {
+    if (this.dataset.ready) return;
+    this.dataset.ready = "1";
+    onAction(this, {
+      character: (_e, el) => emit(this, "app-shell:character", { id: el.dataset.id }),
+      theme: (_e, el) => { emit(this, "app-shell:theme", { theme: el.dataset.id }); this.#render(); },
+      help: () => emit(this, "app-shell:help"),
+      "clear-notices": () => notices.clear(),
+    });
+    this.addEventListener("toggle", (event) => {
+      if (event.newState !== "open") return;
+      if (event.target.id === "shell-tray") emit(this, "app-shell:tray");
+      if (event.target.id === "shell-notices") { notices.markRead(); }
+    }, true);
+    this.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const q = new FormData(event.target).get("q").trim();
+      location.href = `/gallery.html${q ? `?q=${encodeURIComponent(q)}` : ""}`;
+    });
+    document.addEventListener("notices:changed", () => this.#render());
+  }
+
+  #render() {
+    const { pages, page, characters, title } = this.#state;
+    if (!pages.length) return;
+    const heading = title || pages.find((p) => p.page === page)?.label || "Digital Dalla";
+    const current = characters.list.find((c) => c.id === characters.currentId);
+    const theme = prefs.get("theme", "system");
+    const unread = notices.unread();
+    render(this, html`<a class="skip-link" href="#main">Skip to content</a>
+      <nav class="nav" aria-label="Pages"><a class="brand" href="/" aria-label="Digital Dalla, home">${MARK}<span>Digital <b>Dalla</b></span></a>
+        <ul class="nav-list">${pages.map((p) => html`<li><a href="${p.href}" ${attrs({ "aria-current": p.page === page ? "page" : undefined })}>${icon(p.icon)}<span>${p.label}</span></a></li>`)}</ul>
+        <button type="button" class="nav-help" data-action="help">${icon("keyboard")}<span>Shortcuts</span><kbd>?</kbd></button></nav>
+      <header class="top"><h1 class="top-title">${heading}</h1>
+        <form class="top-search" role="search">${icon("search")}<input id="shell-search" name="q" type="search" placeholder="Search the gallery" aria-label="Search the gallery" autocomplete="off"><kbd aria-hidden="true">/</kbd></form>
+        <div class="top-tools">
+          <button type="button" class="switcher" popovertarget="shell-characters" aria-label="Character: ${current?.name ?? "all"}" ${attrs({ "aria-haspopup": "menu" })}>${current ? avatar(current, "s") : html`<span class="avatar avatar-s" aria-hidden="true">${icon("characters")}</span>`}<span class="switcher-name">${current?.name ?? "All characters"}</span>${icon("chevron-down")}</button>
+          <div id="shell-characters" popover class="popover menu" role="menu" aria-label="Character" data-align="end">
+            <button type="button" role="menuitemradio" data-action="character" data-id="" aria-checked="${String(!current)}"><span class="avatar avatar-s" aria-hidden="true">${icon("characters")}</span><span>All characters</span>${icon("check")}</button>
+            ${characters.list.map((c) => html`<button type="button" role="menuitemradio" data-action="character" data-id="${c.id}" aria-checked="${String(c.id === current?.id)}">${avatar(c, "s")}<span>${c.name}</span>${icon("check")}</button>`)}
+            ${characters.failed && html`<p class="menu-note">The characters could not be loaded.</p>`}
+            <hr><a role="menuitem" href="/characters.html${characters.list.length ? "" : "?new=1"}">${icon(characters.list.length ? "settings" : "plus")}<span>${characters.list.length ? "Manage characters" : "Create a character"}</span></a></div>
+          <span id="shell-tray-slot" class="tray-slot" data-key="tray"></span>
+          <button type="button" class="icon-btn" popovertarget="shell-notices" aria-label="${unread ? `Notifications, ${unread} unread` : "Notifications"}" title="Notifications">${icon("bell")}${unread > 0 && html`<span class="dot" aria-hidden="true"></span>`}</button>
+          <div id="shell-notices" popover class="popover panel-pop" role="dialog" aria-label="Notifications" data-align="end"><header class="pop-head"><h2>Notifications</h2>${notices.all().length > 0 && html`<button type="button" class="btn btn-ghost btn-small" data-action="clear-notices">Clear all</button>`}</header>
+            ${notices.all().length ? html`<ul class="notice-list">${notices.all().map((n) => html`<li class="notice notice-${n.kind}" data-key="${n.id}">${icon(n.kind === "error" ? "error" : n.kind === "success" ? "ok" : "info")}<div><p>${n.href ? html`<a href="${n.href}">${n.text}</a>` : n.text}</p>${n.detail && html`<p class="muted">${n.detail}</p>`}<small class="muted">${ago(n.at)}</small></div></li>`)}</ul>` : html`<p class="pop-empty">Nothing new. Messages you missed show up here.</p>`}</div>
+          <button type="button" class="icon-btn" popovertarget="shell-theme" aria-label="Theme: ${theme}" title="Theme" ${attrs({ "aria-haspopup": "menu" })}>${icon(THEMES.find(([id]) => id === theme)[2])}</button>
+          <div id="shell-theme" popover class="popover menu" role="menu" aria-label="Theme" data-align="end">${THEMES.map(([id, label, name]) => html`<button type="button" role="menuitemradio" data-action="theme" data-id="${id}" aria-checked="${String(id === theme)}">${icon(name)}<span>${label}</span>${icon("check")}</button>`)}</div>
+        </div></header>
+      <div class="banners" role="status" data-key="banners"></div>`);
+    this.querySelector(".tray-slot").ownsContent = true;
+    this.querySelector(".banners").ownsContent = true;
+    this.#renderTray();
+    this.#renderBanners();
+  }
+
+  #renderBanners() {
+    const area = this.querySelector(".banners");
+    if (area) render(area, html`${[...this.#state.banners.entries()].map(([key, b]) => html`<div class="banner banner-${b.tone ?? "info"}" data-key="${key}">${icon(b.icon ?? (b.tone === "bad" ? "error" : b.tone === "warn" ? "alert" : "info"))}<p>${b.text}</p>${b.action && html`<a class="btn btn-small" href="${b.action.href}">${b.action.label}</a>`}</div>`)}`);
+  }
+
+  #renderTray() {
+    const slot = this.querySelector(".tray-slot");
+    if (!slot) return;
+    const { active, recent } = this.#state.tasks;
+    const done = overall(active);
+    const failed = recent.filter((t) => t.status === "failed").length;
+    render(slot, html`<button type="button" class="tray-btn ${active.length ? "is-busy" : ""}" popovertarget="shell-tray" aria-label="${active.length ? `Tasks: ${active.length} active` : "Tasks"}" title="Tasks">${icon("tasks")}
+        ${active.length > 0 && html`<span class="tray-count" aria-hidden="true">${active.length}</span><progress max="1" aria-hidden="true" ${attrs({ value: done })}></progress>`}</button>
+      <div id="shell-tray" popover class="popover panel-pop" role="dialog" aria-label="Tasks" data-align="end"><header class="pop-head"><h2>Tasks</h2><span class="muted">${active.length ? plural(active.length, "task") + " active" : "Nothing is running"}</span></header>
+        ${active.length > 0 && html`<ul class="tray-list">${active.slice(0, 30).map((t) => html`<li data-key="${taskId(t)}"><job-progress></job-progress></li>`)}</ul>`}
+        ${recent.length > 0 ? html`<h3 class="pop-sub">Recent${failed > 0 && html` · ${failed} failed`}</h3><ul class="tray-list">${recent.slice(0, 10).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}</ul>` : active.length === 0 && html`<p class="pop-empty">Pictures, exports and other long work show their progress here, on every page.</p>`}</div>`);
+    const byId = new Map([...active, ...recent].map((t) => [taskId(t), t]));
+    for (const li of slot.querySelectorAll("li[data-key]")) li.firstElementChild.task = byId.get(li.dataset.key);
+  }
+}
+customElements.define("app-shell", AppShell);

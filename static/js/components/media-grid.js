@@ -1,0 +1,276 @@
+/**
+ * A windowed grid of pictures: any number of items, only the visible rows in the DOM.
+ *
+ * Properties
+ *   loadPage(cursor, limit) → Promise<{items, nextCursor, total}>; set it, then call `reload()`
+ *   size       cell width in px (the real one fills the row), default 180
+ *   fit        "cover" | "contain"
+ *   label      accessible name
+ *   clickMode  "open" (default; clicks select once something is selected) | "select" (double click opens)
+ *   emptyView  markup for an empty list
+ *   items, total, selection (Set of ids; assign an iterable to change), allLoaded
+ * Methods
+ *   reload(), prepend(item), patch(id, changes), remove(ids) → removed items with their places, restore(removed),
+ *   selectAll(), clearSelection(), focusItem(id), more() (loads the next page)
+ * Events (bubbling)
+ *   media-grid:open {item, index}   media-grid:select {ids, total}   media-grid:star {item, starred}
+ *   media-grid:delete {ids}         media-grid:loaded {items, total}
+ * Items: {id, type, thumbUrl?, prompt?, altText?, starred?, posted?, durationSeconds?, caption?}. thumbUrl defaults to /api/media/{id}/thumb.
+ */
+import { attrs, html, icon } from "../html.js";
+import { element, emit, render } from "../dom.js";
+import { number } from "../format.js";
+import { emptyState, errorState } from "./states.js";
+
+const GAP = 8;
+const OVERSCAN = 2;
+const PAGE = 100;
+const CATCH_UP = 500;
+
+export const thumbUrl = (item) => item.thumbUrl ?? `/api/media/${encodeURIComponent(item.id)}/thumb`;
+export const fileUrl = (item) => item.fileUrl ?? `/api/media/${encodeURIComponent(item.id)}/file`;
+export const altOf = (item) => item.altText || item.caption || item.prompt || (item.type === "video" ? "Video without a description" : "Picture without a description");
+
+class MediaGrid extends HTMLElement {
+  ownsContent = true;
+  loadPage = null; label = "Pictures"; clickMode = "open"; emptyView = null;
+  #items = []; #index = new Map(); #total = 0; #cursor = null; #done = false; #loading = null; #error = null; #generation = 0;
+  #selection = new Set(); #anchor = -1; #focus = 0; #size = 180; #fit = "cover"; #columns = 1; #cell = 180; #frame = 0; #stop = null; #rows = new Map(); #started = false;
+
+  get items() { return this.#items; }
+  get total() { return this.#total; }
+  get allLoaded() { return this.#done; }
+  get selection() { return this.#selection; }
+  set selection(ids) { this.#selection = new Set(ids); this.#selected(); }
+  set size(v) { this.#size = Number(v) || 180; this.#layout(); }
+  get size() { return this.#size; }
+  set fit(v) { this.#fit = v; this.dataset.fit = v; }
+  get fit() { return this.#fit; }
+
+  connectedCallback() {
+    this.#stop = new AbortController();
+    const { signal } = this.#stop;
+    if (!this.body) {
+      this.body = element(html`<div class="mg-body" role="grid" aria-multiselectable="true"></div>`);
+      this.state = element(html`<div class="mg-state"></div>`);
+      this.append(this.body, this.state);
+    }
+    this.body.setAttribute("aria-label", this.label);
+    this.dataset.fit = this.#fit;
+    this.observer = new ResizeObserver(() => this.#layout());
+    this.observer.observe(this);
+    document.addEventListener("scroll", () => this.#soon(), { capture: true, passive: true, signal });
+    addEventListener("resize", () => this.#soon(), { signal });
+    this.body.addEventListener("click", (e) => this.#click(e), { signal });
+    this.body.addEventListener("dblclick", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell && this.clickMode === "select") this.#open(Number(cell.dataset.i)); }, { signal });
+    this.body.addEventListener("keydown", (e) => this.#key(e), { signal });
+    this.body.addEventListener("focusin", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell) this.#setFocus(Number(cell.dataset.i), false); }, { signal });
+    this.state.addEventListener("click", (e) => { if (e.target.closest("[data-action=mg-retry]")) { this.#error = null; this.#soon(); this.#paintState(); } }, { signal });
+    this.#layout();
+  }
+  disconnectedCallback() { this.#stop?.abort(); this.observer?.disconnect(); }
+
+  /** Start again from the first page; keeps what is shown until the new first page is there. */
+  async reload() {
+    this.#generation += 1;
+    this.#cursor = null; this.#done = false; this.#error = null; this.#loading = null; this.#started = true;
+    this.fresh = true;
+    if (!this.#items.length) this.#paintState();
+    await this.more();
+  }
+
+  /** Load the next page. */
+  more(limit = PAGE) {
+    if (this.#loading || this.#done || this.#error || !this.loadPage) return this.#loading ?? Promise.resolve();
+    const generation = this.#generation;
+    this.#loading = (async () => {
+      try {
+        const page = await this.loadPage(this.#cursor, limit);
+        if (generation !== this.#generation) return;
+        if (this.fresh) { this.#items = []; this.#index.clear(); this.fresh = false; this.#selection.clear(); this.#focus = 0; this.#rows.forEach((r) => r.remove()); this.#rows.clear(); }
+        for (const item of page.items) if (!this.#index.has(item.id)) { this.#index.set(item.id, this.#items.length); this.#items.push(item); }
+        this.#cursor = page.nextCursor ?? null;
+        this.#done = !this.#cursor;
+        this.#total = this.#done ? this.#items.length : Math.max(page.total ?? 0, this.#items.length);
+      } catch (error) {
+        if (generation !== this.#generation) return;
+        this.#error = error;
+      } finally {
+        if (generation === this.#generation) this.#loading = null;
+      }
+      if (generation !== this.#generation) return;
+      this.#layout();
+      this.#paintState();
+      emit(this, "media-grid:loaded", { items: this.#items, total: this.#total });
+    })();
+    return this.#loading;
+  }
+
+  prepend(item) {
+    if (this.#index.has(item.id)) { this.patch(item.id, item); return; }
+    this.#items.unshift(item);
+    this.#total += 1;
+    this.#reindex();
+  }
+  patch(id, changes) {
+    const i = this.#index.get(id);
+    if (i === undefined) return;
+    this.#items[i] = { ...this.#items[i], ...changes };
+    this.#paint(true);
+  }
+  remove(ids) {
+    const gone = new Set(ids), removed = [];
+    this.#items.forEach((item, index) => { if (gone.has(item.id)) removed.push({ item, index }); });
+    this.#items = this.#items.filter((item) => !gone.has(item.id));
+    this.#total -= removed.length;
+    gone.forEach((id) => this.#selection.delete(id));
+    this.#focus = Math.max(0, Math.min(this.#focus, this.#items.length - 1));
+    const hadFocus = this.body.contains(document.activeElement);
+    this.#reindex();
+    this.#selected();
+    if (hadFocus) this.#setFocus(this.#focus, true);
+    return removed;
+  }
+  restore(removed) {
+    for (const { item, index } of removed) { if (this.#index.has(item.id)) continue; this.#items.splice(Math.min(index, this.#items.length), 0, item); this.#total += 1; }
+    this.#reindex();
+  }
+  selectAll() { this.selection = this.#items.map((i) => i.id); }
+  clearSelection() { this.selection = []; }
+  focusItem(id) { const i = this.#index.get(id); if (i !== undefined) this.#setFocus(i, true); }
+
+  #reindex() { this.#index = new Map(this.#items.map((item, i) => [item.id, i])); this.#layout(true); this.#paintState(); }
+
+  #layout() {
+    if (!this.body) return;
+    const width = this.clientWidth;
+    if (!width) return;
+    this.#columns = Math.max(2, Math.floor((width + GAP) / (this.#size + GAP)));
+    this.#cell = (width - GAP * (this.#columns - 1)) / this.#columns;
+    this.style.setProperty("--mg-columns", this.#columns);
+    this.style.setProperty("--mg-cell", `${this.#cell}px`);
+    const rows = Math.ceil(this.#total / this.#columns);
+    this.body.style.setProperty("height", `${rows ? rows * (this.#cell + GAP) - GAP : 0}px`);
+    this.body.setAttribute("aria-rowcount", rows);
+    this.body.setAttribute("aria-colcount", this.#columns);
+    this.#paint(true);
+  }
+  #soon() { this.#frame ||= requestAnimationFrame(() => { this.#frame = 0; this.#paint(false); }); }
+
+  #paint(all) {
+    if (!this.body?.isConnected || !this.#started) return;
+    const step = this.#cell + GAP;
+    const box = this.body.getBoundingClientRect();
+    const rows = Math.ceil(this.#total / this.#columns);
+    let first = Math.floor(Math.max(0, -box.top) / step) - OVERSCAN;
+    let last = Math.ceil((innerHeight - box.top) / step) + OVERSCAN;
+    first = Math.max(0, Math.min(first, rows - 1));
+    last = Math.max(first, Math.min(last, rows));
+    const focusRow = Math.floor(this.#focus / this.#columns);
+    const wanted = new Set();
+    for (let r = first; r < last; r += 1) wanted.add(r);
+    if (focusRow < rows && this.body.contains(document.activeElement)) wanted.add(focusRow); // never throw away what has the focus
+    if (this.#focus < first * this.#columns || this.#focus >= last * this.#columns) { if (!this.body.contains(document.activeElement)) this.#focus = first * this.#columns; }
+    for (const [r, el] of this.#rows) if (!wanted.has(r)) { el.remove(); this.#rows.delete(r); }
+    for (const r of [...wanted].sort((a, b) => a - b)) {
+      let el = this.#rows.get(r);
+      const waiting = el?.dataset.waiting === "1" && this.#items.length > r * this.#columns;
+      if (!el) { el = document.createElement("div"); el.className = "mg-row"; el.setAttribute("role", "row"); this.#rows.set(r, el); this.body.append(el); } else if (!all && !waiting) continue;
+      el.style.setProperty("transform", `translateY(${r * step}px)`);
+      el.setAttribute("aria-rowindex", r + 1);
+      const start = r * this.#columns, end = Math.min(start + this.#columns, this.#total);
+      el.dataset.waiting = end > this.#items.length ? "1" : "";
+      render(el, html`${Array.from({ length: end - start }, (_, k) => this.#cellView(start + k, k))}`);
+    }
+    const need = last * this.#columns;
+    if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0) this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
+  }
+
+  #cellView(i, column) {
+    const item = this.#items[i];
+    if (!item) return html`<div class="mg-cell is-waiting" role="gridcell" data-key="w${i}" aria-colindex="${column + 1}" data-i="${i}" aria-busy="true"></div>`;
+    const selected = this.#selection.has(item.id);
+    const ratio = item.type === "video";
+    return html`<div class="mg-cell" role="gridcell" data-key="${item.id}" data-i="${i}" aria-colindex="${column + 1}" ${attrs({ tabindex: i === this.#focus ? 0 : -1, "aria-selected": String(selected), "aria-label": `${altOf(item).slice(0, 160)}${item.starred ? ", starred" : ""}${item.posted ? ", posted" : ""}` })}>
+      <img src="${thumbUrl(item)}" alt="" loading="lazy" decoding="async" draggable="false">
+      <button type="button" class="mg-check" tabindex="-1" data-do="check" aria-label="${selected ? "Deselect" : "Select"}">${icon("check")}</button>
+      <button type="button" class="mg-star ${item.starred ? "is-on" : ""}" tabindex="-1" data-do="star" aria-label="${item.starred ? "Remove star" : "Star"}">${icon(item.starred ? "star-filled" : "star")}</button>
+      ${(item.posted || ratio) && html`<span class="mg-badges">${ratio && html`<span>${icon("play")}${item.durationSeconds ? `${number(item.durationSeconds, 1)} s` : "Video"}</span>`}${item.posted && html`<span>${icon("send")}Posted</span>`}</span>`}</div>`;
+  }
+
+  #paintState() {
+    let view = html``;
+    if (this.#error) view = errorState(this.#error, { title: this.#items.length ? "The rest could not be loaded" : "The pictures could not be loaded", action: "mg-retry", compact: this.#items.length > 0 });
+    else if (!this.#items.length && !this.#done) view = html`<div class="skeleton skeleton-grid" aria-busy="true"><span class="visually-hidden" role="status">Loading…</span>${Array.from({ length: this.#columns * 2 }, () => html`<span class="bone"></span>`)}</div>`;
+    else if (!this.#items.length) view = this.emptyView ?? emptyState({ icon: "image", title: "No pictures yet", text: "Pictures you make or import show up here.", action: { label: "Open the studio", href: "/studio.html", icon: "studio" } });
+    this.body.hidden = !this.#items.length;
+    render(this.state, view);
+  }
+
+  #click(event) {
+    const cell = event.target.closest("[role=gridcell]");
+    if (!cell) return;
+    const i = Number(cell.dataset.i), item = this.#items[i];
+    if (!item) return;
+    const what = event.target.closest("[data-do]")?.dataset.do;
+    this.#setFocus(i, true);
+    if (what === "star") { emit(this, "media-grid:star", { item, starred: !item.starred }); return; }
+    if (event.shiftKey) { this.#range(i); return; }
+    if (what === "check" || event.ctrlKey || event.metaKey || (this.clickMode === "open" && this.#selection.size)) { this.#toggle(i); return; }
+    if (this.clickMode === "select") { this.#anchor = i; this.selection = [item.id]; return; }
+    this.#open(i);
+  }
+  #open(index) { const item = this.#items[index]; if (item) emit(this, "media-grid:open", { item, index }); }
+  #toggle(i) { const { id } = this.#items[i]; if (!this.#selection.delete(id)) this.#selection.add(id); this.#anchor = i; this.#selected(); }
+  #range(i) {
+    const from = this.#anchor < 0 ? this.#focus : this.#anchor;
+    for (let k = Math.min(from, i); k <= Math.max(from, i); k += 1) if (this.#items[k]) this.#selection.add(this.#items[k].id);
+    if (this.#anchor < 0) this.#anchor = from;
+    this.#selected();
+  }
+  #selected() {
+    this.classList.toggle("is-selecting", this.#selection.size > 0);
+    this.#paint(true);
+    emit(this, "media-grid:select", { ids: [...this.#selection], total: this.#total });
+  }
+
+  #key(event) {
+    const c = this.#columns, i = this.#focus, last = this.#total - 1;
+    const page = Math.max(1, Math.floor(innerHeight / (this.#cell + GAP)) - 1) * c;
+    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, ArrowDown: i + c, ArrowUp: i - c, Home: event.ctrlKey ? 0 : i - (i % c), End: event.ctrlKey ? last : Math.min(last, i - (i % c) + c - 1), PageDown: Math.min(last, i + page), PageUp: Math.max(0, i - page) }[event.key];
+    if (to !== undefined) {
+      event.preventDefault();
+      event.stopPropagation();
+      if (to < 0 || to > last || !this.#items[Math.min(to, last)]) { if (to > i && !this.#done) this.more(); return; }
+      if (event.shiftKey) { if (this.#anchor < 0) this.#anchor = i; this.#range(to); }
+      this.#setFocus(to, true);
+      return;
+    }
+    const item = this.#items[i];
+    if (!item || event.altKey) return;
+    const mod = event.ctrlKey || event.metaKey;
+    if (mod && event.key.toLowerCase() === "a") { event.preventDefault(); this.selectAll(); }
+    else if (event.key === " ") { event.preventDefault(); this.#toggle(i); }
+    else if (event.key === "Enter" && !mod) { event.preventDefault(); this.#open(i); }
+    else if (event.key === "." && !mod) { event.preventDefault(); emit(this, "media-grid:star", { item, starred: !item.starred }); }
+    else if (event.key === "Delete") { event.preventDefault(); emit(this, "media-grid:delete", { ids: this.#selection.size ? [...this.#selection] : [item.id] }); }
+    else if (event.key === "Escape" && this.#selection.size) { event.preventDefault(); event.stopPropagation(); this.clearSelection(); }
+  }
+
+  #setFocus(i, move) {
+    const before = this.#focus;
+    this.#focus = i;
+    if (before !== i) for (const cell of this.body.querySelectorAll("[role=gridcell]")) cell.tabIndex = Number(cell.dataset.i) === i ? 0 : -1;
+    if (!move) return;
+    let cell = this.body.querySelector(`[data-i="${i}"]`);
+    if (!cell) {
+      const top = this.body.getBoundingClientRect().top + Math.floor(i / this.#columns) * (this.#cell + GAP);
+      (this.closest("[data-scroller]") ?? document.scrollingElement).scrollBy({ top: top - innerHeight / 2, behavior: "instant" });
+      this.#paint(false);
+      cell = this.body.querySelector(`[data-i="${i}"]`);
+    }
+    cell?.focus({ preventScroll: true });
+    cell?.scrollIntoView({ block: "nearest" });
+  }
+}
+customElements.define("media-grid", MediaGrid);

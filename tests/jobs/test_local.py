@@ -1,0 +1,302 @@
+"""The queue: progress, cancel, failure, recovery, quarantine. Runs on the real task table."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from dalla.errors import Conflict, InvalidInput, NotFound, Unavailable
+from dalla.events import EventBus
+from dalla.ids import new_id
+from dalla.jobs.local import Eta, LocalQueue, owner_is_alive, this_process
+from dalla.records.job import Job
+from dalla.stores.library import Library
+from dalla.stores.tasks import SqlTasks
+from dalla.times import now_iso
+
+
+@pytest.fixture
+def tasks(tmp_path):
+    library = Library.open(tmp_path / "dalla.db")
+    yield SqlTasks(library)
+    library.close()
+
+
+@pytest.fixture
+def queue(tasks):
+    queue = LocalQueue(tasks, EventBus(), heartbeat=0.05)
+    yield queue
+    queue.stop()
+
+
+def test_work_runs_and_leaves_its_result(queue):
+    queue.register("double", lambda ctx, p: {"n": p["n"] * 2}, lane="cpu")
+    queue.start()
+    job = queue.wait(queue.submit("double", {"n": 21}).id, 10)
+    assert (job.status, job.result, job.attempt) == ("completed", {"n": 42}, 1)
+    assert job.started_at and job.finished_at and job.public()["progress"] == 1.0
+
+
+def test_lanes_run_side_by_side_and_gpu_one_at_a_time(queue):
+    running, most, gate = [], [], threading.Lock()
+    both = threading.Event()
+
+    def work(ctx, p):
+        with gate:
+            running.append(p["n"])
+            most.append(len(running))
+        if p.get("wait"):
+            assert both.wait(10)
+        with gate:
+            running.remove(p["n"])
+
+    queue.register("draw", work, lane="gpu")
+    queue.register("talk", lambda ctx, p: both.set(), lane="net")
+    queue.start()
+    jobs = [queue.submit("draw", {"n": 0, "wait": True}), queue.submit("draw", {"n": 1}), queue.submit("talk", {})]
+    assert [queue.wait(job.id, 10).status for job in jobs] == ["completed"] * 3
+    assert max(most) == 1
+
+
+def test_failures_keep_the_problem_and_never_claim_progress(queue):
+    def known(ctx, p):
+        ctx.progress(1, 4, "one")
+        raise Unavailable("ComfyUI is off.", remedy="Start it.")
+
+    def unforeseen(ctx, p):
+        raise RuntimeError("secret detail")
+
+    queue.register("known", known, lane="cpu")
+    queue.register("unforeseen", unforeseen, lane="cpu")
+    queue.start()
+    job = queue.wait(queue.submit("known", {}).id, 10)
+    assert job.status == "failed" and job.error["code"] == "unavailable" and job.error["remedy"] == "Start it."
+    assert job.public()["progress"] == 0.25
+    other = queue.wait(queue.submit("unforeseen", {}).id, 10)
+    assert other.error["code"] == "internal" and "secret detail" not in str(other.error)
+
+
+def test_cancel_reaches_running_and_queued_work(queue):
+    begun, over = threading.Event(), threading.Event()
+
+    def endless(ctx, p):
+        begun.set()
+        try:
+            while True:
+                ctx.check_cancelled()
+                threading.Event().wait(0.005)
+        finally:
+            over.set()
+
+    queue.register("endless", endless, lane="gpu")
+    queue.start()
+    first, second = queue.submit("endless", {}), queue.submit("endless", {})
+    assert begun.wait(10)
+    assert queue.cancel(second.id).status == "cancelled"
+    queue.cancel(first.id)
+    assert queue.wait(first.id, 10).status == "cancelled" and over.is_set()
+    with pytest.raises(Conflict):
+        queue.cancel(first.id)
+
+
+def test_cancel_from_another_process_arrives_by_heartbeat(queue, tasks):
+    begun = threading.Event()
+
+    def endless(ctx, p):
+        begun.set()
+        while True:
+            ctx.check_cancelled()
+            threading.Event().wait(0.005)
+
+    queue.register("endless", endless, lane="cpu")
+    queue.start()
+    job = queue.submit("endless", {})
+    assert begun.wait(10)
+    tasks.request_cancel(job.id)  # as another process would: only the row
+    assert queue.wait(job.id, 10).status == "cancelled"
+
+
+def test_retry_runs_again(queue):
+    answers = iter([Unavailable("off"), None])
+
+    def work(ctx, p):
+        error = next(answers)
+        if error:
+            raise error
+        return {"ok": True}
+
+    queue.register("flaky", work, lane="cpu")
+    queue.start()
+    job = queue.wait(queue.submit("flaky", {}).id, 10)
+    assert job.status == "failed"
+    queue.retry(job.id)
+    again = queue.wait(job.id, 10)
+    assert (again.status, again.attempt, again.error) == ("completed", 2, None)
+    with pytest.raises(Conflict):
+        queue.retry(job.id)
+
+
+def test_unknown_kinds_and_ids(queue):
+    with pytest.raises(InvalidInput):
+        queue.submit("juggle", {})
+    with pytest.raises(NotFound):
+        queue.get("job_1")
+
+
+def test_items_that_failed_are_kept(queue):
+    queue.register("batch", lambda ctx, p: ctx.item_failed("img_1", "broken", "It is damaged."), lane="cpu")
+    queue.start()
+    job = queue.wait(queue.submit("batch", {}).id, 10)
+    assert job.status == "completed" and job.items_failed == [{"id": "img_1", "code": "broken", "detail": "It is damaged."}]
+
+
+def test_stopping_the_app_queues_restartable_work_again(tasks):
+    begun = threading.Event()
+
+    def endless(ctx, p):
+        begun.set()
+        while True:
+            ctx.check_cancelled()
+            threading.Event().wait(0.005)
+
+    for restartable, expected in ((True, "queued"), (False, "interrupted")):
+        begun.clear()
+        queue = LocalQueue(tasks, EventBus())
+        queue.register("endless", endless, lane="cpu", restartable=restartable)
+        queue.start()
+        job = queue.submit("endless", {})
+        assert begun.wait(10)
+        queue.stop()
+        assert tasks.get(job.id).status == expected
+        if expected == "queued":
+            tasks.request_cancel(job.id)
+
+
+def dead_job(tasks, **fields) -> Job:
+    """A job left running by a process that does not exist any more."""
+    owner = this_process().rsplit(":", 1)[0] + ":1.00"
+    assert not owner_is_alive(owner)
+    job = tasks.insert(Job(id=new_id("job"), kind="draw", lane="gpu", created_at=now_iso(), **fields))
+    tasks.claim("gpu", owner, now_iso())
+    return job
+
+
+def test_work_of_a_dead_process_is_recovered(tasks):
+    done = []
+    queue = LocalQueue(tasks, EventBus())
+    queue.register("draw", lambda ctx, p: done.append(1), lane="gpu", restartable=True)
+    job = dead_job(tasks)
+    queue.start()
+    assert queue.wait(job.id, 10).status == "completed" and queue.get(job.id).crashes == 1
+    queue.stop()
+
+
+def test_what_killed_its_worker_twice_is_quarantined(tasks):
+    queue = LocalQueue(tasks, EventBus())
+    queue.register("draw", lambda ctx, p: None, lane="gpu", restartable=True)
+    job = dead_job(tasks, crashes=1)
+    queue.start()
+    found = queue.get(job.id)
+    assert (found.status, found.quarantined, found.error["code"]) == ("interrupted", True, "quarantined")
+    queue.retry(job.id)
+    assert queue.wait(job.id, 10).status == "completed"
+    queue.stop()
+
+
+def test_unrestartable_work_of_a_dead_process_is_interrupted(tasks):
+    queue = LocalQueue(tasks, EventBus())
+    queue.register("draw", lambda ctx, p: None, lane="gpu")
+    job = dead_job(tasks)
+    queue.start()
+    assert queue.get(job.id).status == "interrupted" and queue.get(job.id).error["code"] == "interrupted"
+    queue.stop()
+
+
+def test_kill_9_in_the_middle_leaves_nothing_running_for_ever(tmp_path):
+    """A real process is killed while it works; the next one finds and finishes the job."""
+    program = textwrap.dedent("""
+        import sys, threading
+        from dalla.events import EventBus
+        from dalla.jobs.local import LocalQueue
+        from dalla.stores.library import Library
+        from dalla.stores.tasks import SqlTasks
+        queue = LocalQueue(SqlTasks(Library.open(sys.argv[1])), EventBus())
+        def work(ctx, p):
+            print(ctx.job.id, flush=True)
+            threading.Event().wait()
+        queue.register("draw", work, lane="gpu", restartable=True)
+        queue.start()
+        queue.submit("draw", {})
+        threading.Event().wait()
+    """)
+    root = Path(__file__).parent.parent.parent
+    database = tmp_path / "dalla.db"
+    child = subprocess.Popen(
+        [sys.executable, "-c", program, str(database)], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+    )
+    try:
+        id = child.stdout.readline().decode().strip()
+        child.send_signal(signal.SIGKILL)
+        child.wait(10)
+    finally:
+        child.stdout.close()
+        child.kill()
+    library = Library.open(database)
+    queue = LocalQueue(SqlTasks(library), EventBus())
+    assert queue.get(id).status == "running"
+    queue.register("draw", lambda ctx, p: {"ok": True}, lane="gpu", restartable=True)
+    queue.start()
+    assert queue.wait(id, 10).result == {"ok": True}
+    queue.stop()
+    library.close()
+
+
+def test_the_end_is_saved_later_when_the_disk_refuses_now(queue, tasks, monkeypatch):
+    from dalla.errors import StorageError
+
+    real, refusals = tasks.transition, [StorageError("full"), StorageError("full")]
+
+    def transition(id, to, **more):
+        if to == "completed" and refusals:
+            raise refusals.pop()
+        return real(id, to, **more)
+
+    monkeypatch.setattr(tasks, "transition", transition)
+    queue.register("work", lambda ctx, p: {"ok": True}, lane="cpu")
+    queue.start()
+    assert queue.wait(queue.submit("work", {}).id, 10).status == "completed" and not refusals
+
+
+def test_eta_is_silent_until_the_third_sample_and_then_right():
+    now = [0.0]
+    eta = Eta(lambda: now[0])
+    said = []
+    for step in range(6):
+        said.append(eta.update(step, 10)[1])
+        now[0] += 2
+    assert said[:3] == [None, None, None] and said[5] == pytest.approx(10)
+    assert eta.update(1, 5) == (None, None)  # a new phase starts afresh
+
+
+def test_events_and_previews(queue):
+    seen = threading.Event()
+
+    def work(ctx, p):
+        ctx.preview(b"jpeg", "image/jpeg")
+        ctx.progress(1, 2, "half")
+        assert queue.public(ctx.job)["previewUrl"].endswith("n=1") and queue.preview_of(ctx.job.id)[1] == b"jpeg"
+        seen.set()
+
+    queue.register("draw", work, lane="gpu")
+    queue.start()
+    job = queue.wait(queue.submit("draw", {}).id, 10)
+    assert job.status == "completed" and seen.is_set() and queue.preview_of(job.id) is None
+    events, complete = queue.events.since(0, 0)
+    assert complete and [e.data["status"] for e in events][0] == "queued" and events[-1].data["status"] == "completed"

@@ -1,0 +1,109 @@
+"""What every request passes: hosts, origins, sizes, kinds of body, headers, one error shape."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+PROBLEM = {"type", "title", "status", "detail", "code", "error", "requestId"}
+
+
+def is_problem(answer, status=None):
+    assert answer.mimetype == "application/problem+json", (answer.status_code, answer.data[:200])
+    body = answer.get_json(force=True)
+    assert set(body) >= PROBLEM and body["status"] == answer.status_code and body["error"] == body["detail"]
+    assert "Traceback" not in answer.text and 'File "' not in answer.text
+    assert answer.headers["X-Request-Id"] == body["requestId"]
+    if status:
+        assert answer.status_code == status
+    return body
+
+
+def routes(app):
+    """Every API rule as (rule, method), with a made-up id in it."""
+    for rule in app.url_map.iter_rules():
+        if rule.rule.startswith(("/api/", "/tasks/", "/health", "/metrics")):
+            yield rule
+
+
+def test_every_route_refuses_the_wrong_method_with_a_problem(app, client):
+    for rule in routes(app):
+        wrong = next(m for m in ("PUT", "PATCH", "DELETE", "POST") if m not in rule.methods and not _has(app, rule.rule, m))
+        answer = client.open(re.sub(r"<[^>]+>", "x1", rule.rule), method=wrong)
+        is_problem(answer, 405)
+        assert "GET" in answer.headers["Allow"] or "POST" in answer.headers["Allow"]
+
+
+def _has(app, rule, method):
+    return any(r.rule == rule and method in r.methods for r in app.url_map.iter_rules())
+
+
+def test_every_route_that_takes_a_body_refuses_a_broken_one(app, client):
+    for rule in routes(app):
+        for method in {"POST", "PUT", "PATCH", "DELETE"} & set(rule.methods):
+            address = re.sub(r"<[^>]+>", "x1", rule.rule)
+            is_problem(client.open(address, method=method, data=b'{"a": ', content_type="application/json"), 400)
+            is_problem(client.open(address, method=method, data=b"a=1", content_type="application/x-www-form-urlencoded"), 415)
+
+
+@pytest.mark.parametrize("body", [b"[]", b'"x"', b"3", b"null", b"[" * 5000, b"\xff\xfe", b"NaN", b'{"name": NaN}'])
+def test_json_that_is_no_object(client, body):
+    assert is_problem(client.post("/api/characters", data=body, content_type="application/json"))["status"] in (400, 422)
+
+
+def test_unknown_addresses(client):
+    for address in ("/api/nothing", "/nothing.html", "/api/characters/x/y/z", "/static/none.js", "/..%2f..%2fapp.py"):
+        is_problem(client.get(address), 404)
+    is_problem(client.post("/api/nothing", json={}), 404)
+
+
+def test_twenty_megabytes_of_json(client):
+    is_problem(client.post("/api/characters", data=b'{"name":"' + b"x" * 20_000_000 + b'"}', content_type="application/json"), 413)
+    assert client.get("/api/characters").json == []
+
+
+def test_an_unforeseen_error_says_nothing_of_the_inside(app, client, container, monkeypatch):
+    monkeypatch.setattr(container.characters, "all", lambda: 1 / 0)
+    body = is_problem(client.get("/api/characters"), 500)
+    assert body["code"] == "internal" and "ZeroDivision" not in str(body)
+
+
+def test_a_full_disk_is_said_in_words(client, container, monkeypatch):
+    def full(record):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(container.characters_file, "insert", full)
+    body = is_problem(client.post("/api/characters", json={"name": "A"}), 503)
+    assert body["code"] == "storage" and "space" in body["detail"] and body["remedy"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "[::ffff:1.2.3.4]"])
+def test_foreign_hosts_are_refused(client, host):
+    is_problem(client.get("/api/characters", headers={"Host": host}), 403)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:5050", "[::1]:5050"])
+def test_our_hosts_are_not(client, host):
+    assert client.get("/api/characters", headers={"Host": host}).status_code == 200
+
+
+def test_pages_from_elsewhere_cannot_ask_or_change(client):
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}):
+        is_problem(client.post("/api/characters", json={"name": "A"}, headers=headers), 403)
+    is_problem(client.get("/api/characters", headers={"Sec-Fetch-Site": "cross-site"}), 403)
+    assert client.post("/api/characters", json={"name": "A"}, headers={"Origin": "http://localhost"}).status_code == 201
+
+
+def test_headers(client):
+    page = client.get("/")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'self'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    assert client.get("/api/characters").headers["Cache-Control"] == "no-store"
+    assert client.get("/static/js/main.js").mimetype == "text/javascript"
+
+
+def test_query_mistakes_are_named(client):
+    for address, field in (("/api/media?limit=0", "limit"), ("/api/media?colour=red", "colour"), ("/api/tasks?limit=x", "limit")):
+        assert is_problem(client.get(address), 422)["errors"][0]["field"] == field
