@@ -139,7 +139,9 @@ class Generator:
             self._loaded = _Loaded(key, task, hardware.choose(task.device, task.precision))
         return self._loaded
 
-    def _draw(self, loaded: _Loaded, task: Task, init_image: bytes | None, listener: Listener, cancel: threading.Event) -> Drawn:
+    def _draw(
+        self, loaded: _Loaded, task: Task, init_image: bytes | None, listener: Listener, cancel: threading.Event
+    ) -> Drawn:
         import torch
 
         family = loaded.family
@@ -150,7 +152,10 @@ class Generator:
         if task.width % multiple or task.height % multiple:
             raise InvalidInput.field("width", f"This model needs a width and height that are multiples of {multiple}.")
 
-        arguments: dict[str, Any] = {"num_inference_steps": task.steps, **family.guidance(task.cfg_scale, task.guidance)}
+        arguments: dict[str, Any] = {
+            "num_inference_steps": task.steps,
+            **family.guidance(task.cfg_scale, task.guidance),
+        }
         if with_image:
             arguments["image"] = cover(init_image or b"", task.width, task.height)
             arguments["strength"] = task.denoise

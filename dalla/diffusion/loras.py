@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dalla.diffusion import kohya
 from dalla.errors import InvalidInput, StorageError
 from dalla.weights import lora_layers
 
@@ -71,8 +72,11 @@ class Loras:
             ) from exc
         dtype = getattr(self._pipe, self._family.lora.denoiser).dtype
         weights = {k: v.to(dtype) if v.is_floating_point() and v.dim() > 1 else v for k, v in weights.items()}
-        weights = one_key_style(weights)
+        converted = kohya.needs_conversion(weights)
+        weights = one_key_style(kohya.to_peft(weights, self._pipe) if converted else weights)
         in_file = len(lora_layers(weights))
+        if converted:  # what found no layer would make the loader refuse the rest
+            weights = {key: tensor for key, tensor in weights.items() if not key.startswith("lora_")}
         try:
             self._pipe.load_lora_weights(weights, adapter_name=adapter)
         except Exception as exc:
@@ -83,7 +87,9 @@ class Loras:
         if not any(torch.count_nonzero(layer.lora_B[adapter].weight) for layer in layers):
             return [f"The LoRA '{use.name}' is all zeros (it was saved untrained), so it changes nothing."]
         if len(layers) < in_file:
-            return [f"{in_file - len(layers)} of {in_file} layers of the LoRA '{use.name}' do not fit this model and were left out."]
+            return [
+                f"{in_file - len(layers)} of {in_file} layers of the LoRA '{use.name}' do not fit this model and were left out."
+            ]
         return []
 
     def _layers(self, adapter: str) -> list[Any]:
@@ -114,7 +120,9 @@ def one_key_style(weights: dict[str, Any]) -> dict[str, Any]:
         return weights
     renamed = {}
     for key, value in weights.items():
-        new = _OLD_PROCESSOR.sub(lambda m: f".{m[1]}{'.0' if m[1] == 'to_out' else ''}.lora_{'A' if m[2] == 'down' else 'B'}.weight", key)
+        new = _OLD_PROCESSOR.sub(
+            lambda m: f".{m[1]}{'.0' if m[1] == 'to_out' else ''}.lora_{'A' if m[2] == 'down' else 'B'}.weight", key
+        )
         new = new.replace(".lora.down.weight", ".lora_A.weight").replace(".lora.up.weight", ".lora_B.weight")
         renamed[new] = value
     return renamed

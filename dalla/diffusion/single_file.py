@@ -110,7 +110,9 @@ class Weights:
                 tensors = self.under(prefix)
                 break
         else:
-            found = find_part(parts, "vae", (f"{name}.safetensors", f"{name}*.safetensors"), "VAE", f"'{self.path.name}'")
+            found = find_part(
+                parts, "vae", (f"{name}.safetensors", f"{name}*.safetensors"), "VAE", f"'{self.path.name}'"
+            )
             tensors = Weights(found).under("")
         measured = measure_vae({key: tuple(t.shape) for key, t in tensors.items()})
         return self._convert(AutoencoderKL, tensors, "first_stage_model.", config, "vae", dtype, measured)
@@ -128,7 +130,9 @@ class Weights:
             tensors = Weights(found).under("")
         if "ln_final.weight" in tensors:
             tensors = from_open_clip(tensors)
-        tensors = {k if k.startswith(("text_model.", "text_projection")) else f"text_model.{k}": t for k, t in tensors.items()}
+        tensors = {
+            k if k.startswith(("text_model.", "text_projection")) else f"text_model.{k}": t for k, t in tensors.items()
+        }
         embedding = tensors["text_model.embeddings.token_embedding.weight"]
         width = embedding.shape[1]
         values = read_config(config / "config.json") | {
@@ -156,7 +160,9 @@ class Weights:
             tokenizer = t5_tokenizer(parts, self.path.name)
             tensors = self.under("text_encoders.t5xxl.transformer.")
             if not tensors:
-                found = find_part(parts, "text_encoders", ("t5xxl*.safetensors",), "text encoder t5xxl", f"'{self.path.name}'")
+                found = find_part(
+                    parts, "text_encoders", ("t5xxl*.safetensors",), "text encoder t5xxl", f"'{self.path.name}'"
+                )
                 tensors = Weights(found).under("")
         except NotConfigured:
             if required:
@@ -178,7 +184,14 @@ class Weights:
         return model, tokenizer
 
     def _convert(
-        self, cls: Any, tensors: dict[str, Any], prefix: str, config: Path, part: str, dtype: Any, measured: dict[str, Any]
+        self,
+        cls: Any,
+        tensors: dict[str, Any],
+        prefix: str,
+        config: Path,
+        part: str,
+        dtype: Any,
+        measured: dict[str, Any],
     ) -> Any:
         tensors = {prefix + key: value.to(dtype) for key, value in tensors.items()}
         try:
@@ -203,7 +216,9 @@ class Weights:
         missing, _ = model.load_state_dict(tensors, strict=False, assign=True)
         lost = [key for key in missing if not key.endswith("position_ids")]
         if lost:
-            raise StorageError(f"The {what} of '{self.path.name}' is incomplete: {lost[0]} and {len(lost) - 1} more are missing.")
+            raise StorageError(
+                f"The {what} of '{self.path.name}' is incomplete: {lost[0]} and {len(lost) - 1} more are missing."
+            )
         return model.eval()
 
 
@@ -301,7 +316,9 @@ def clip_tokenizer(pad: str = "<|endoftext|>") -> Any:
     """Build CLIP's tokenizer from its merges; SDXL's and SD3's second one pads with "!"."""
     from transformers import CLIPTokenizer
 
-    lines = lzma.decompress((CONFIGS / "tokenizers" / "clip" / "merges.txt.xz").read_bytes()).decode("utf-8").split("\n")
+    lines = (
+        lzma.decompress((CONFIGS / "tokenizers" / "clip" / "merges.txt.xz").read_bytes()).decode("utf-8").split("\n")
+    )
     merges = [(first, second) for first, second in (line.split() for line in lines)]
     visible = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     # Bytes without a visible character of their own stand as the characters from 256 on, in order.

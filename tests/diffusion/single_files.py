@@ -33,7 +33,9 @@ class Layout:
         return {prefix + key: value.half() for key, value in self.tensors.items()}
 
 
-def unet(ch: int, mult: tuple[int, ...], depth: tuple[int, ...], context: int, *, linear: bool, added: int = 0) -> Layout:
+def unet(
+    ch: int, mult: tuple[int, ...], depth: tuple[int, ...], context: int, *, linear: bool, added: int = 0
+) -> Layout:
     out, time = Layout(), ch * 4
     out.layer("time_embed.0", time, ch)
     out.layer("time_embed.2", time, time)

@@ -75,10 +75,12 @@ def difference(a: bytes, b: bytes) -> int:
     return max(high for _, high in ImageChops.difference(pixels(a), pixels(b)).getextrema())
 
 
-def random_lora(name: str, style: str, path: Path, *, targets: tuple[str, ...], rank: int = 2, components: Any = None) -> int:
+def random_lora(
+    name: str, style: str, path: Path, *, targets: tuple[str, ...], rank: int = 2, components: Any = None
+) -> int:
     """Write a LoRA of strong random numbers for a tiny model; return how many layers it has.
 
-    `style` is "own" (the family's format), "peft", or "mixed" (two spellings in one file).
+    `style` is "own" (the family's format), "peft", "flat" (dots lost) or "mixed" (two spellings in one file).
     """
     torch.manual_seed(3)
     layout = family(name).lora
@@ -95,7 +97,11 @@ def random_lora(name: str, style: str, path: Path, *, targets: tuple[str, ...], 
             down = torch.randn(rank, in_size, *kernel)
             up = torch.randn(out_size, rank, *(1 for _ in kernel))
             count += 1
-            if style == "own":
+            if style == "flat":
+                a, b = (
+                    f"lora_transformer_{module_name.replace('.', '_')}.lora_{side}.weight" for side in ("down", "up")
+                )
+            elif style == "own":
                 a, b, alpha = layout.keys(component, module_name)
                 if alpha:
                     weights[alpha] = torch.tensor(float(rank))
@@ -149,6 +155,7 @@ LORAS = [
     ("sd15", "own", "attention"), ("sd15", "own", "full"), ("sd15", "own", "conv"), ("sd15", "peft", "full"),
     ("sd15", "mixed", "full"), ("sdxl", "own", "full"), ("sdxl", "peft", "full"), ("sd3", "own", "full"),
     ("flux", "own", "full"),
+    ("sd3", "flat", "full"), ("flux", "flat", "full"),
 ]  # fmt: skip
 
 
@@ -180,6 +187,30 @@ def test_text_encoder_lora(engine: BuiltinEngine, folder: Path, name: str) -> No
     with_lora = draw(engine, name, loras=(LoraUse(name=file),))
     assert with_lora.notes == []
     assert with_lora.images != draw(engine, name).images
+
+
+def test_kohya_lora_of_sd3_with_joined_projections(engine: BuiltinEngine, folder: Path) -> None:
+    """The format sd-scripts writes; its query, key and value are one matrix."""
+    weights: dict[str, Any] = {}
+    for layer, out_size, in_size in (
+        ("x_block_attn_qkv", 96, 32), ("context_block_attn_qkv", 96, 32), ("x_block_attn_proj", 32, 32),
+        ("x_block_mlp_fc1", 128, 32),
+    ):  # fmt: skip
+        stem = f"lora_unet_joint_blocks_0_{layer}"
+        weights |= {
+            f"{stem}.lora_down.weight": torch.randn(2, in_size),
+            f"{stem}.lora_up.weight": torch.randn(out_size, 2),
+            f"{stem}.alpha": torch.tensor(1.0),
+        }
+    save_file(weights, folder / "loras" / "joined.safetensors")
+    with_lora = draw(engine, "sd3", loras=(LoraUse(name="joined"),))
+    assert with_lora.notes == []
+    assert difference(with_lora.images[0], draw(engine, "sd3").images[0]) > 3
+    weights["lora_unet_joint_blocks_0_x_block_unheard_of.lora_down.weight"] = torch.randn(2, 32)
+    weights["lora_unet_joint_blocks_0_x_block_unheard_of.lora_up.weight"] = torch.randn(32, 2)
+    save_file(weights, folder / "loras" / "partly.safetensors")
+    partly = draw(engine, "sd3", loras=(LoraUse(name="partly"),))
+    assert "left out" in partly.notes[0]
 
 
 def test_two_loras_add_up(engine: BuiltinEngine, folder: Path) -> None:

@@ -54,7 +54,9 @@ def test_draws_and_reads_the_prompt(files: dict[str, Path], name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_weight_of_the_file_is_used(files: dict[str, Path], name: str) -> None:
     pipe = family(name).load_pipeline(files[name], torch.float16)
-    loaded = sum(p.numel() for part in pipe.components.values() if isinstance(part, torch.nn.Module) for p in part.parameters())
+    loaded = sum(
+        p.numel() for part in pipe.components.values() if isinstance(part, torch.nn.Module) for p in part.parameters()
+    )
     in_file = sum(t.numel() for key, t in load_file(files[name]).items() if not key.endswith("logit_scale"))
     positions = 24 * 24 * 64 if name == "sd3" else 0  # a buffer there, not a parameter
     assert loaded + positions == in_file

@@ -31,7 +31,13 @@ from transformers import (
     T5Tokenizer,
 )
 
-BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False, "steps_offset": 1}
+BETAS = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+}
 LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789,.-'"
 
 
@@ -57,7 +63,9 @@ def clip(width: int = 32, *, projection: bool = False) -> Any:
 
 def t5(width: int = 32) -> T5EncoderModel:
     return T5EncoderModel(
-        T5Config(vocab_size=64, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu")
+        T5Config(
+            vocab_size=64, d_model=width, d_kv=8, d_ff=37, num_layers=2, num_heads=4, feed_forward_proj="gated-gelu"
+        )
     ).eval()
 
 

@@ -155,7 +155,9 @@ def test_luna_lora_gives_luna_her_hair(engine: BuiltinEngine) -> None:
     assert luna.notes == []
     assert list(luna.lora_sha256) == ["luna"]
     assert luna.images != plain.images
-    half = engine.generate(request(prompt=prompt, steps=12, seed=2, loras=(LoraUse(name="luna", strength=0.5),)), Recorder())
+    half = engine.generate(
+        request(prompt=prompt, steps=12, seed=2, loras=(LoraUse(name="luna", strength=0.5),)), Recorder()
+    )
     assert half.images not in (luna.images, plain.images)
     assert engine.generate(request(prompt=prompt, steps=12, seed=2), Recorder()).images == plain.images
 
@@ -310,4 +312,3 @@ def test_upscale_enlarges_without_a_process(settings: Any) -> None:
         engine.upscale(UpscaleRequest(out.getvalue(), factor=9), Recorder())
     with pytest.raises(InvalidInput):
         engine.upscale(UpscaleRequest(out.getvalue(), model="RealESRGAN"), Recorder())
-

@@ -147,7 +147,6 @@ def _variant(path: Path) -> dict[str, str]:
     return {"variant": "fp16"} if weights and not plain else {}
 
 
-
 def environment() -> None:
     """Keep the libraries away from the network and quiet. Called before they are imported."""
     for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "TQDM_DISABLE"):

@@ -33,7 +33,9 @@ class StableDiffusion15:
             weights = single_file.Weights(path)
             pipe = StableDiffusionPipeline(
                 vae=weights.vae(config, dtype, ("first_stage_model.",), parts, "sd_vae"),
-                text_encoder=weights.clip(config / "text_encoder", dtype, "cond_stage_model.transformer.", parts, "clip_l"),
+                text_encoder=weights.clip(
+                    config / "text_encoder", dtype, "cond_stage_model.transformer.", parts, "clip_l"
+                ),
                 tokenizer=single_file.clip_tokenizer(),
                 unet=weights.unet(config, dtype),
                 scheduler=weights.discrete_scheduler(config),

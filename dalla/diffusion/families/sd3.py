@@ -68,7 +68,9 @@ class StableDiffusion3:
         )
         notes = []
         if pipe.text_encoder_3 is None:
-            notes.append("Without a T5 text encoder and its tokenizer, only the model's two CLIP encoders read the prompt.")
+            notes.append(
+                "Without a T5 text encoder and its tokenizer, only the model's two CLIP encoders read the prompt."
+            )
             if not prompts.fits(pipe.tokenizer, prompt):
                 notes.append("The prompt is longer than CLIP's 77 tokens; its end was ignored.")
         elif prompts.token_count(pipe.tokenizer_3, prompt) + 1 > 256:

@@ -43,6 +43,16 @@ def missing_file(input_name: str, value: object) -> InvalidInput:
     )
 
 
+def unknown_choice(input_name: str, value: object) -> InvalidInput:
+    """Build the error for a sampler, a scheduler or another choice the server does not offer."""
+    what = input_name.removesuffix("_name")
+    return InvalidInput.field(
+        _FIELDS.get(input_name, input_name),
+        f"This ComfyUI knows no {what} '{value}'.",
+        remedy=f"Choose another {what}, or update ComfyUI.",
+    )
+
+
 def missing_node(name: str) -> NotConfigured:
     """Build the error for a node class that is not installed."""
     return NotConfigured(
@@ -87,8 +97,7 @@ def _cause(node: str, cause: dict[str, Any]) -> DallaError:
     if kind == "value_not_in_list":
         if name in FILES:
             return missing_file(name, value)
-        field = _FIELDS.get(name, name)
-        return InvalidInput.field(field, f"This ComfyUI knows no {name.replace('_name', '')} '{value}'.")
+        return unknown_choice(name, value)
     if kind in ("value_smaller_than_min", "value_bigger_than_max"):
         config = extra.get("input_config") or [None, {}]
         limits = config[1] if len(config) > 1 and isinstance(config[1], dict) else {}

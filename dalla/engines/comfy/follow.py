@@ -18,7 +18,7 @@ from typing import Any
 from dalla.engines.comfy import faults
 from dalla.engines.comfy.client import ComfyClient
 from dalla.engines.images.base import Report
-from dalla.errors import Cancelled, DallaError, TimedOut, Unavailable, UpstreamError
+from dalla.errors import InvalidInput, NotConfigured, TimedOut, Unavailable, UpstreamError
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +89,8 @@ class _Follower:
         self._unreachable_since: float | None = None
         self._ended = False
         self._last_preview = 0.0
+        self._heard = False  # the socket has said anything of our prompt
+        self._asked = 0  # how often it was found running in spite of silence
 
     def run(self, extra: dict[str, Any]) -> Outcome:
         client_id = uuid.uuid4().hex  # a reused id gets no events once its older socket closes
@@ -125,6 +127,7 @@ class _Follower:
                     if outcome is not None:
                         return outcome
                 if event:
+                    self._heard = True
                     heard = self._life = time.monotonic()
                     continue
                 if self._socket is not None and time.monotonic() - max(heard, last_asked) < SILENCE_SECONDS:
@@ -147,7 +150,7 @@ class _Follower:
             outcome = self._finished()
             self._unreachable_since = None
         except (Unavailable, TimedOut, UpstreamError) as exc:
-            if isinstance(exc, UpstreamError) and exc.kind != "retry":
+            if self._ended or (isinstance(exc, UpstreamError) and exc.kind != "retry"):
                 raise
             now = time.monotonic()
             if self._unreachable_since is None:
@@ -161,6 +164,7 @@ class _Follower:
             return None
         if outcome is not None:
             return outcome
+        self._asked += self._id in running
         state = (self._id in running, pending.index(self._id) if self._id in pending else None, tuple(running))
         if not state[0] and state[1] is None:
             self._ended = True
@@ -168,7 +172,7 @@ class _Follower:
         if state != self._queue_state or state[1] is not None or self._socket is None:
             # Waiting behind others may take hours; and without events, running is all the life there is to see.
             self._queue_state, self._life = state, time.monotonic()
-        if state[0] and self._socket is not None and not self._heard_us and self._deaf():
+        if state[0] and self._socket is not None and not self._heard and self._asked >= 2:
             logger.info("ComfyUI: the event socket is deaf, polling instead")
             self._hang_up()
         if state[1] is not None:

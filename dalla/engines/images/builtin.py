@@ -119,15 +119,15 @@ class BuiltinEngine:
         from dalla.imaging import open_image
 
         if request.model not in (None, LANCZOS):
-            raise InvalidInput.field("model", f"The built-in engine has no upscaler '{request.model}', only '{LANCZOS}'.")
+            raise InvalidInput.field(
+                "model", f"The built-in engine has no upscaler '{request.model}', only '{LANCZOS}'."
+            )
         if not 1 <= request.factor <= 4:
             raise InvalidInput.field("factor", "The factor must be between 1 and 4.")
         picture = open_image(request.image).image
         size = (round(picture.width * request.factor), round(picture.height * request.factor))
         if size[0] * size[1] > MAX_UPSCALED_PIXELS:
-            raise TooLarge(
-                f"The result would have {size[0]} x {size[1]} pixels.", remedy="Choose a smaller factor."
-            )
+            raise TooLarge(f"The result would have {size[0]} x {size[1]} pixels.", remedy="Choose a smaller factor.")
         report.progress(0, 1, "Enlarging")
         out = io.BytesIO()
         picture.resize(size, Image.Resampling.LANCZOS).save(out, "PNG", compress_level=4)
@@ -273,7 +273,8 @@ class BuiltinEngine:
         table = BUILTIN[info.family or "sd15"]
         if request.sampler not in table:
             raise InvalidInput.field(
-                "sampler", f"The built-in engine has no sampler '{request.sampler}' for this model. Choose {', '.join(table)}."
+                "sampler",
+                f"The built-in engine has no sampler '{request.sampler}' for this model. Choose {', '.join(table)}.",
             )
         if request.scheduler not in table[request.sampler]:
             raise InvalidInput.field(

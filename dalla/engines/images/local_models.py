@@ -184,7 +184,10 @@ def _file_facts(path: Path) -> dict[str, Any] | None:
     if family is not None and family not in _PIPELINES.values():
         return {"family": None, "note": f"The built-in engine cannot draw with single files of the family '{family}'."}
     if family is None:
-        return {"family": None, "note": "Not recognised. Set its family in the settings (modelFamilies) if you know it."}
+        return {
+            "family": None,
+            "note": "Not recognised. Set its family in the settings (modelFamilies) if you know it.",
+        }
     return {"family": family, **({"kind": kind} if kind in ("checkpoint", "diffusion_model") else {})}
 
 
