@@ -41,8 +41,7 @@ def create_app(settings: Settings | None = None, *, container: Any = None) -> An
         info=Info(title="Digital Dalla", version=dalla.__version__),
         static_folder="static",
         static_url_path="/static",
-        doc_prefix="/api",
-        doc_url="/openapi.json",
+        doc_ui=False,  # the page at /api/docs is our own and needs nothing from elsewhere
         validation_error_callback=validation_failed,
     )
     app.extensions["dalla"] = container or Container(settings)

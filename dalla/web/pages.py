@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from flask import Blueprint, Response, redirect, send_from_directory
+from flask import Blueprint, Response, current_app, redirect, send_from_directory
 from werkzeug.exceptions import NotFound
 
 STATIC = Path(__file__).resolve().parent.parent.parent / "static"
@@ -33,6 +33,11 @@ def favicon():
 @bp.get("/api/docs")
 def docs() -> Response:
     return _page("docs.html")
+
+
+@bp.get("/api/openapi.json")
+def openapi() -> dict:
+    return current_app.api_doc  # type: ignore[attr-defined]
 
 
 def _page(name: str) -> Response:

@@ -267,6 +267,43 @@ def test_own_models_come_first_and_a_family_can_be_set_by_hand(tmp_path: Path) -
     assert {m.name: m.family for m in BuiltinEngine(mine).models()}["odd"] is None
 
 
+def test_flux_file_names_the_parts_it_lacks(tmp_path: Path) -> None:
+    from safetensors.numpy import save_file
+
+    numpy = pytest.importorskip("numpy")
+    mine = make_settings(tmp_path)
+    zeros = numpy.zeros((1, 1), numpy.float32)
+    save_file({"double_blocks.0.img_attn.qkv.weight": zeros, "img_in.weight": zeros}, mine.models_dir / "f.safetensors")
+    engine = BuiltinEngine(mine)
+    flux = request(model="f.safetensors", family="flux", sampler="euler", width=512, height=512)
+    with pytest.raises(NotConfigured) as caught:
+        engine.check(flux)
+    for part in ("tokenizers/t5/tokenizer.json", "text_encoders/clip_l", "text_encoders/t5xxl", "vae/ae"):
+        assert part in caught.value.detail
+    for part in (
+        "tokenizers/t5/tokenizer.json",
+        "text_encoders/clip_l.safetensors",
+        "text_encoders/t5xxl_fp16.safetensors",
+    ):
+        (mine.models_dir / part).parent.mkdir(parents=True, exist_ok=True)
+        (mine.models_dir / part).write_text("{}")
+    with pytest.raises(NotConfigured, match=r"lacks parts: vae/ae\.safetensors\."):
+        engine.check(flux)
+
+
+def test_closing_while_drawing_is_a_cancel_and_leaves_no_process(settings: Any) -> None:
+    engine = BuiltinEngine(settings)
+    pids: list[int] = []
+
+    def close() -> None:
+        pids.append(engine.status().detail["pid"])
+        engine.close()
+
+    with pytest.raises(Cancelled):
+        engine.generate(request(steps=500), Recorder(at_step=2, then=close))
+    wait_until(lambda: not psutil.pid_exists(pids[0]))
+
+
 def test_idle_process_is_ended(settings: Any) -> None:
     short = SimpleNamespace(**(vars(settings) | {"engine_idle_minutes": 0.002}))
     engine = BuiltinEngine(short)

@@ -19,7 +19,7 @@ from typing import Any
 from dalla.engines.images.base import Report
 from dalla.engines.images.child import Child
 from dalla.engines.images.local_models import LocalModel, LocalModels
-from dalla.errors import Conflict, InvalidInput, NotConfigured, TooLarge, Unavailable
+from dalla.errors import Cancelled, Conflict, InvalidInput, NotConfigured, TooLarge, Unavailable, UpstreamError
 from dalla.records.family import FAMILIES
 from dalla.records.image import EngineStatus, ImageRequest, ImageResult, LoraInfo, ModelInfo, UpscaleRequest
 from dalla.records.sampling import BUILTIN
@@ -171,6 +171,10 @@ class BuiltinEngine:
         blobs = [request.init_image] if request.init_image is not None else []
         try:
             return child.call({"type": "generate", "task": task}, blobs, report)
+        except UpstreamError as exc:
+            if self._closed.is_set():  # close() ended the child under the picture
+                raise Cancelled("The app was shut down while drawing.") from exc
+            raise
         finally:
             if not child.is_alive:
                 with self._life:
@@ -252,6 +256,11 @@ class BuiltinEngine:
             raise NotConfigured(
                 f"The family of the model '{name}' is not known. {models[name].info.note or ''}".strip(),
                 remedy="Set it under modelFamilies in the settings (sd15, sdxl, sd3 or flux).",
+            )
+        if missing := self._local.missing_parts(models[name].info):
+            raise NotConfigured(
+                f"The FLUX file '{name}' lacks parts: {', '.join(missing)}.",
+                remedy=f"Put them into {self._settings.models_dir} (see models/README.md), or use a diffusers folder.",
             )
         return models[name]
 

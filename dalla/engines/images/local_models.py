@@ -129,7 +129,29 @@ class LocalModels:
         if facts is None:
             return None
         info = ModelInfo(name=name, source="builtin", size_bytes=path.stat().st_size, label=path.stem, **facts)
-        return LocalModel(self._override(info), path, stamp, (path,))
+        info = self._override(info)
+        if missing := self.missing_parts(info):
+            info = _with(info, note=f"Needs {', '.join(missing)} in the models folder (see models/README.md).")
+        return LocalModel(info, path, stamp, (path,))
+
+    def missing_parts(self, info: ModelInfo) -> list[str]:
+        """Return what a FLUX file needs beside it and does not find. Other families' files are complete."""
+        if info.family != "flux" or not info.name.endswith(".safetensors"):
+            return []
+        root = Path(self._settings.models_dir)
+        tokenizer = root / "tokenizers" / "t5"
+        missing = []
+        if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+            missing.append("tokenizers/t5/tokenizer.json")
+        if info.kind == "diffusion_model":
+            for pattern in (
+                "text_encoders/clip_l*.safetensors",
+                "text_encoders/t5xxl*.safetensors",
+                "vae/ae*.safetensors",
+            ):
+                if not any(root.glob(pattern)):
+                    missing.append(pattern.replace("*", ""))
+        return missing
 
     def _override(self, info: ModelInfo) -> ModelInfo:
         family = self._settings.model_families.get(info.name)
