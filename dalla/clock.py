@@ -79,6 +79,7 @@ class Clock:
         self._chore("forget old answers", lambda: c.idempotency.purge(ago_iso(86_400)))
         self._chore("forget old tasks", lambda: c.tasks.delete_finished(ago_iso(KEEP_FINISHED_TASKS_DAYS * 86_400)))
         self._chore("clear temp files", lambda: remove_stale_temps(Path(c.settings.data_dir)))
+        self._chore("clear half-written media", c.blobs.clean)
         self._chore("clear old run logs", self._clear_runs)
 
     def _clear_runs(self) -> None:

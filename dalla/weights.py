@@ -11,7 +11,6 @@ import json
 import math
 import os
 import re
-import struct
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from dalla.errors import InvalidInput, StorageError
 MAX_HEADER = 100_000_000
 #: Formats that can run code when opened.
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+_PICKLE_STARTS = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 _DTYPE_BITS = {
     "BOOL": 8, "U8": 8, "I8": 8, "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8, "F8_E5M2FNUZ": 8,
     "I16": 16, "U16": 16, "F16": 16, "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "I64": 64, "U64": 64, "F64": 64,
@@ -66,19 +66,20 @@ def read_header(path: Path | str) -> Header:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
-            if path.suffix.lower() in PICKLES or start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+            pickle = path.suffix.lower() in PICKLES
+            if len(start) < 8 and not pickle:
+                raise refuse("it is empty or cut off")
+            length = int.from_bytes(start, "little")
+            if pickle or (length > MAX_HEADER and start.startswith(_PICKLE_STARTS)):
                 raise InvalidInput(
                     f"{path.name} is a pickle file. Opening one can run any code it holds, so it is never loaded.",
                     remedy="Get the .safetensors version of it, or convert it with a tool you trust.",
                 )
-            if len(start) < 8:
-                raise refuse("it is empty or cut off")
-            if start == b"version ":
-                raise refuse("it is only a pointer left by Git LFS; the weights themselves were not downloaded")
-            if start.lstrip().startswith(b"<"):
-                raise refuse("it is a web page, most likely an error page saved instead of the download")
-            (length,) = struct.unpack("<Q", start)
             if length > MAX_HEADER:
+                if start == b"version ":
+                    raise refuse("it is only a pointer left by Git LFS; the weights themselves were not downloaded")
+                if start.lstrip().startswith(b"<"):
+                    raise refuse("it is a web page, most likely an error page saved instead of the download")
                 raise refuse("its beginning makes no sense (another file format, or a damaged file)")
             raw = file.read(length)
     except OSError as exc:
@@ -123,7 +124,13 @@ def _tensor(row: Any) -> TensorInfo | None:
 # ---------------------------------------------------------------- models
 
 _UNET = re.compile(r"(?:^|\.)(?:input_blocks|output_blocks|down_blocks|up_blocks)\.\d+\.")
-_ENCODER_PREFIXES = ("cond_stage_model.", "conditioner.embedders.", "text_encoders.", "text_encoder.", "text_encoder_2.")
+_ENCODER_PREFIXES = (
+    "cond_stage_model.",
+    "conditioner.embedders.",
+    "text_encoders.",
+    "text_encoder.",
+    "text_encoder_2.",
+)
 _VAE_PREFIXES = ("first_stage_model.", "vae.")
 
 
@@ -144,7 +151,9 @@ def checkpoint_family(header: Header) -> str | None:
         return "sd3" if any(k.endswith("pos_embed.proj.weight") for k in keys) else None
     if not any(_UNET.search(k) for k in keys):
         return None
-    width = next((header[k].shape[-1] for k in keys if k.endswith("attn2.to_k.weight") and len(header[k].shape) == 2), 0)
+    width = next(
+        (header[k].shape[-1] for k in keys if k.endswith("attn2.to_k.weight") and len(header[k].shape) == 2), 0
+    )
     if family := _BY_CONTEXT.get(width):
         return family
     if width == 1280:  # the SDXL refiner: no engine of ours runs it alone

@@ -10,6 +10,9 @@ from dalla.errors import DallaError, NotConfigured, UpstreamError
 GIB = 1024**3
 #: Kept free beside the weights: activations of one picture, the CUDA context, the VAE's peak.
 HEADROOM = 2.5 * GIB
+#: Below this many parameters one CPU thread is as fast as all, and far faster on a busy computer.
+ONE_THREAD_PARAMETERS = 50_000_000
+_threads: list[int] = []  # how many torch chose at the start
 
 
 @dataclass
@@ -67,7 +70,19 @@ def place(pipe: Any, hardware: Hardware) -> None:
                     "so it is computed layer by layer from main memory. That is much slower."
                 )
             return
+    elif hardware.device == "cpu":
+        _set_threads(pipe)
     pipe.to(hardware.device)
+
+
+def _set_threads(pipe: Any) -> None:
+    import torch
+
+    if not _threads:
+        _threads.append(torch.get_num_threads())
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    small = sum(p.numel() for part in parts for p in part.parameters()) < ONE_THREAD_PARAMETERS
+    torch.set_num_threads(1 if small else _threads[0])
 
 
 def out_of_memory(exc: BaseException) -> bool:

@@ -280,8 +280,9 @@ class LocalQueue:
         self._stopping.set()
         for context in list(self._running.values()):
             context.ask_to_stop()
-        for lane in self.lanes:
-            self._wake(lane)
+        for condition in self._wakeups.values():
+            with condition:
+                condition.notify_all()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))

@@ -49,7 +49,7 @@ class ImageResult:
     """Pictures as PNG bytes, in batch order, with what the recipe must remember."""
 
     images: list[bytes]
-    seeds: list[int] = field(default_factory=list)  # per picture, when each can be made again alone
+    seeds: list[int] = field(default_factory=list)  # per picture: each can be made again alone (empty: upscaled)
     model_sha256: str | None = None
     lora_sha256: dict[str, str] = field(default_factory=dict)  # name -> hash
     engine_versions: dict[str, str] = field(default_factory=dict)

@@ -20,16 +20,13 @@ class LoraRecipe(Record):
 class Recipe(Record):
     """Everything that is needed to make a picture again. Also embedded in the PNG.
 
-    `seed` is as used, never -1. An engine that draws a batch from one seed leaves `batch_size` and the
-    picture's position `seed_index`: making it again means asking for the batch and taking that one.
+    `seed` is as used, never -1, and this picture's own: each picture of a batch can be made again alone.
     """
 
     prompt: str = ""
     negative_prompt: str | None = None
     user_prompt: str | None = None  # what was typed, before the character was composed in
     seed: int | None = None
-    seed_index: int = 0
-    batch_size: int = 1
     steps: int | None = None
     cfg_scale: float | None = None
     guidance: float | None = None

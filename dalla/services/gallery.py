@@ -135,8 +135,8 @@ class Gallery:
         """Raises NotFound."""
         return self._media.get(id)
 
-    def page(self, where: MediaFilter, *, limit: int, cursor: str | None, sort: str) -> Page:
-        return self._media.page(where, limit=limit, cursor=cursor, sort=sort)
+    def page(self, where: MediaFilter, *, limit: int, cursor: str | None, sort: str, offset: int = 0) -> Page:
+        return self._media.page(where, limit=limit, cursor=cursor, sort=sort, offset=offset)
 
     def ids(self, where: MediaFilter) -> list[str]:
         return self._media.ids(where, limit=BULK_LIMIT)

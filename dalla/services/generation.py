@@ -192,6 +192,7 @@ class Generation:
         engine.check(request)
         payload = {k: v for k, v in asdict(request).items() if k != "init_image"}
         payload |= {
+            "loras": [use.to_json() for use in request.loras],
             "engine": engine.name,
             "character_id": character.id if character else None,
             "character_name": character.name if character else None,
@@ -411,16 +412,9 @@ class Generation:
         result = engine.generate(request, context)
         drawn = time.monotonic() - began
         recipe = self._recipe(request, result, engine.name, p)
-        # An engine that draws each picture from a seed of its own says so; otherwise the batch shares one.
-        seeds = result.seeds or [request.seed] * len(result.images)
-        alone = bool(result.seeds)
         items = [
-            self._gallery.add_generated(
-                png,
-                recipe.with_(seed=seed, seed_index=0 if alone else i, batch_size=1 if alone else request.batch_size),
-                task_id=context.job.id,
-            )
-            for i, (png, seed) in enumerate(zip(result.images, seeds, strict=True))
+            self._gallery.add_generated(png, recipe.with_(seed=seed), task_id=context.job.id)
+            for png, seed in zip(result.images, result.seeds, strict=True)
         ]
         return {
             "mediaIds": [item.id for item in items],

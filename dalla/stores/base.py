@@ -118,8 +118,16 @@ class MediaStore(Protocol):
     def get_many(self, ids: list[str]) -> list[MediaItem]:
         """Return those that exist, in the order asked for."""
 
-    def page(self, where: MediaFilter, *, limit: int = 50, cursor: str | None = None, sort: str = "newest") -> Page:
-        """Return one page by keyset. sort: newest | oldest. InvalidInput: bad cursor."""
+    def page(
+        self,
+        where: MediaFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        sort: str = "newest",
+        offset: int = 0,
+    ) -> Page:
+        """Return one page by keyset. sort: newest | oldest. `offset` skips rows, for a jump into the middle. InvalidInput: bad cursor."""
 
     def ids(self, where: MediaFilter, *, limit: int = 10_000) -> list[str]:
         """Return the ids that match, newest first ("select all N matching")."""

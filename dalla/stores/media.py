@@ -46,11 +46,19 @@ class SqlMedia:
             found = {item.id: item for item in self._items(connection, ids)}
         return [found[id] for id in dict.fromkeys(ids) if id in found]
 
-    def page(self, where: MediaFilter, *, limit: int = 50, cursor: str | None = None, sort: str = "newest") -> Page:
+    def page(
+        self,
+        where: MediaFilter,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        sort: str = "newest",
+        offset: int = 0,
+    ) -> Page:
         match = query.Matching(where, self._library.search)
         with self._library.read() as connection:
             total = self._remember(connection, "total", where, lambda: query.count(connection, match))
-            return query.page(connection, match, total=total, limit=limit, cursor=cursor, sort=sort)
+            return query.page(connection, match, total=total, limit=limit, cursor=cursor, sort=sort, offset=offset)
 
     def ids(self, where: MediaFilter, *, limit: int = 10_000) -> list[str]:
         with self._library.read() as connection:

@@ -111,7 +111,9 @@ def count(connection: Connection, match: Matching) -> int:
     return connection.execute(match.select(func.count())).scalar_one()
 
 
-def page(connection: Connection, match: Matching, *, total: int, limit: int, cursor: str | None, sort: str) -> Page:
+def page(
+    connection: Connection, match: Matching, *, total: int, limit: int, cursor: str | None, sort: str, offset: int = 0
+) -> Page:
     cursors.check_limit(limit)
     if sort not in ("newest", "oldest"):
         raise InvalidInput.field("sort", "Use newest or oldest.")
@@ -120,7 +122,7 @@ def page(connection: Connection, match: Matching, *, total: int, limit: int, cur
     if not total:
         return Page([], None, 0)
     rows: Sequence[Row[Any]] = []
-    if match.searches and total > _MANY:
+    if match.searches and total > _MANY and not offset:
         # A common word: the next page is most likely among the next few rows, and reading those is
         # much cheaper than asking the index for all that match.
         near = match.ordered(match.rows(match.seq.label("seq")).where(beyond), sort).limit(_NEAR).subquery()
@@ -129,7 +131,7 @@ def page(connection: Connection, match: Matching, *, total: int, limit: int, cur
         rows = connection.execute(_by_time(query, media.c.created_at, media.c.seq, sort)).all()
     if len(rows) <= limit:
         query = match.ordered(match.select(media, few=total <= _MANY).where(beyond), sort)
-        rows = connection.execute(query.limit(limit + 1)).all()
+        rows = connection.execute(query.limit(limit + 1).offset(offset)).all()
     following = cursors.encode(order, rows[limit - 1].created_at, rows[limit - 1].seq) if len(rows) > limit else None
     return Page(items(connection, rows[:limit]), following, total)
 

@@ -140,7 +140,7 @@ class FileSecrets:
         try:
             return self.key_file.read_text("ascii").strip()
         except FileNotFoundError:
-            if not create or self.file.exists():
+            if not create:
                 raise StorageError(
                     f"The key of the stored credentials, {self.key_file}, is missing. They are left as they are.",
                     remedy=_REMEDY.format(key=self.key_file, file=self.file),

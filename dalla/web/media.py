@@ -52,6 +52,7 @@ class MediaQuery(RequestBody):
 
 class MediaPage(PageQuery, MediaQuery):
     sort: str = Field("newest", pattern="^(newest|oldest)$")
+    offset: int = Field(0, ge=0, le=10_000_000, description="Skip this many first: for jumping into the middle, not for paging")
 
 
 class MediaPatch(RequestBody):
@@ -125,7 +126,7 @@ def _item(id: str) -> MediaItem:
 @bp.get("/media", summary="List media, newest first")
 def list_media(query: MediaPage):
     gallery = services().gallery
-    page = gallery.page(query.where(), limit=query.limit, cursor=query.cursor, sort=query.sort)
+    page = gallery.page(query.where(), limit=query.limit, cursor=query.cursor, sort=query.sort, offset=query.offset)
     return {
         "items": [gallery.public(item) for item in page.items],
         "nextCursor": page.next_cursor,
@@ -335,7 +336,6 @@ def request_of(recipe: Recipe) -> dict[str, Any]:
         "sampler": recipe.sampler,
         "scheduler": recipe.scheduler,
         "seed": recipe.seed,
-        "batchSize": recipe.batch_size if recipe.batch_size > 1 else None,
         "initImageMediaId": recipe.init_image_media_id,
         "denoise": recipe.denoise if recipe.init_image_media_id else None,
         "engine": engine,

@@ -25,7 +25,11 @@ REQUEST = GraphRequest(
     guidance=2.5,
 )
 SPLIT = {
-    "flux": {"kind": "diffusion_model", "text_encoders": ("clip_l.safetensors", "t5xxl.safetensors"), "vae": "ae.safetensors"},
+    "flux": {
+        "kind": "diffusion_model",
+        "text_encoders": ("clip_l.safetensors", "t5xxl.safetensors"),
+        "vae": "ae.safetensors",
+    },
     "sd3": {
         "kind": "diffusion_model",
         "text_encoders": ("clip_l.safetensors", "clip_g.safetensors", "t5xxl.safetensors"),
@@ -102,7 +106,12 @@ def test_denoise_counts_only_with_a_picture(family: str) -> None:
 def test_stable_diffusion_uses_cfg_and_the_negative_prompt(family: str) -> None:
     graph = build(family, REQUEST)
     sampler = graph["sample0"]["inputs"]
-    assert (sampler["cfg"], sampler["steps"], sampler["sampler_name"], sampler["scheduler"]) == (6.5, 7, "euler", "karras")
+    assert (sampler["cfg"], sampler["steps"], sampler["sampler_name"], sampler["scheduler"]) == (
+        6.5,
+        7,
+        "euler",
+        "karras",
+    )
     assert graph["negative"]["inputs"]["text"] == "blurry"
     assert graph["latent"]["inputs"] == {"width": 512, "height": 768, "batch_size": 1}
 

@@ -27,7 +27,9 @@ _ARCHITECTURES = {
 _UNET = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
-def draw(facts: dict[str, Any], size: tuple[int, int], base: Image.Image | None = None, denoise: float = 1.0) -> Image.Image:
+def draw(
+    facts: dict[str, Any], size: tuple[int, int], base: Image.Image | None = None, denoise: float = 1.0
+) -> Image.Image:
     """Paint a picture out of everything in `facts`; `base` shines through where denoise is below 1."""
     rng = random.Random(hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).digest())
     width, height = size
@@ -42,7 +44,13 @@ def draw(facts: dict[str, Any], size: tuple[int, int], base: Image.Image | None 
     columns = max(8, width // 7)
     lines = [text[i : i + columns] for i in range(0, len(text), columns)][: max(1, height // 14)]
     for number, line in enumerate(lines):
-        pen.text((4, 3 + 12 * number), line.encode("latin-1", "replace").decode("latin-1"), fill="white", stroke_width=1, stroke_fill="black")
+        pen.text(
+            (4, 3 + 12 * number),
+            line.encode("latin-1", "replace").decode("latin-1"),
+            fill="white",
+            stroke_width=1,
+            stroke_fill="black",
+        )
     if base is not None and denoise < 1:
         image = Image.blend(base.convert("RGB").resize(size), image, max(0.0, denoise))
     return image
@@ -50,7 +58,9 @@ def draw(facts: dict[str, Any], size: tuple[int, int], base: Image.Image | None 
 
 def preview(image: Image.Image, done: float) -> bytes:
     """Return the picture as a rough JPEG, clearer the further it is."""
-    small = image.resize((max(1, int(image.width * max(done, 0.05) / 4)), max(1, int(image.height * max(done, 0.05) / 4))))
+    small = image.resize(
+        (max(1, int(image.width * max(done, 0.05) / 4)), max(1, int(image.height * max(done, 0.05) / 4)))
+    )
     out = io.BytesIO()
     small.resize(image.size).save(out, "JPEG", quality=70)
     return out.getvalue()
@@ -75,9 +85,16 @@ def model_file(family: str, *, whole: bool = True) -> bytes:
     prefix = "model.diffusion_model." if whole else ""
     keys: dict[str, list[int]] = {
         "sd15": {"input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": [1, 768]},
-        "sdxl": {"input_blocks.4.1.transformer_blocks.1.attn2.to_k.weight": [1, 2048], "label_emb.0.0.weight": [1, 2816]},
+        "sdxl": {
+            "input_blocks.4.1.transformer_blocks.1.attn2.to_k.weight": [1, 2048],
+            "label_emb.0.0.weight": [1, 2816],
+        },
         "sd3": {"joint_blocks.0.x_block.attn.qkv.weight": [3, 1536]},
-        "flux": {"double_blocks.0.img_attn.qkv.weight": [3, 3072], "img_in.weight": [1, 64], "guidance_in.in_layer.weight": [1, 256]},
+        "flux": {
+            "double_blocks.0.img_attn.qkv.weight": [3, 3072],
+            "img_in.weight": [1, 64],
+            "guidance_in.in_layer.weight": [1, 256],
+        },
     }[family]
     tensors = {prefix + k: shape for k, shape in keys.items()}
     if whole:
@@ -110,7 +127,9 @@ def lora_file(family: str = "sd15", style: str = "kohya", *, trigger: str | None
             "peft": f"base_model.model.{_UNET}",
             "comfy": "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2.to_k",
         }[style]
-    down, up = {"kohya": ("lora_down", "lora_up"), "diffusers": ("lora.down", "lora.up")}.get(style, ("lora_A", "lora_B"))
+    down, up = {"kohya": ("lora_down", "lora_up"), "diffusers": ("lora.down", "lora.up")}.get(
+        style, ("lora_A", "lora_B")
+    )
     if family in ("sd3", "flux") and style == "diffusers":
         down, up = "lora_A", "lora_B"
     number = struct.pack("<f", value)
@@ -146,7 +165,9 @@ def read_keys(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def lora_effect(path: Path, family: str) -> list[str]:
     """Return the layers of the LoRA that the server cannot place; raises ValueError for a broken file."""
     table, _ = read_keys(path)
-    return [key for key in table if not _places(key, table[key]["shape"], family)]
+    layers = {key: re.split(r"\.(?:lora|alpha)", key)[0] for key in table}
+    skipped = {layers[key] for key in table if not _places(key, table[key]["shape"], family)}
+    return [key for key in table if layers[key] in skipped]
 
 
 def _places(key: str, shape: list[int], family: str) -> bool:
@@ -156,7 +177,9 @@ def _places(key: str, shape: list[int], family: str) -> bool:
     flow = {"flux": "double_blocks_|single_blocks_|single_transformer_blocks_", "sd3": "joint_blocks_"}.get(family)
     if flow:
         own = re.match(rf"(?:lora_unet|diffusion_model)_(?:{flow})", name)
-        return bool(own) or re.match(r"(?:transformer|lora_transformer)_(?:single_)?transformer_blocks_", name) is not None
+        return (
+            bool(own) or re.match(r"(?:transformer|lora_transformer)_(?:single_)?transformer_blocks_", name) is not None
+        )
     blocks = r"(?:input|middle|output|down|up|mid)_blocks?"
     if not re.match(rf"(?:lora_unet|diffusion_model|unet)?_?{blocks}", name):
         return False

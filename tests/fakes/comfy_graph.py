@@ -33,7 +33,9 @@ class _Broken(Exception):
         self.type_name = type_name
 
 
-def check(graph: dict[str, Any], folders: dict[str, list[str]], has_input: Callable[[str], bool], *, new: bool) -> Verdict:
+def check(
+    graph: dict[str, Any], folders: dict[str, list[str]], has_input: Callable[[str], bool], *, new: bool
+) -> Verdict:
     """Return what the server would say to this graph. Numbers given as text are converted in place."""
     for id, node in graph.items():
         kind = node.get("class_type")
@@ -52,7 +54,9 @@ def check(graph: dict[str, Any], folders: dict[str, list[str]], has_input: Calla
                 continue
         except _Broken as exc:
             info = {"exception_type": exc.type_name, "traceback": ["  in validate_inputs\n"]}
-            checker.found[output] = [_row("exception_during_validation", "Exception when validating node", str(exc), info)]
+            checker.found[output] = [
+                _row("exception_during_validation", "Exception when validating node", str(exc), info)
+            ]
         texts += [f"{row['message']}: {row['details']}" for row in checker.found.get(output) or []]
         for id, rows in checker.found.items():
             if rows:

@@ -48,7 +48,9 @@ class Node:
 _HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
 _CLIP = "@text_encoders"
 NODES: dict[str, Node] = {
-    "CheckpointLoaderSimple": Node("loaders", {"ckpt_name": "@checkpoints"}, ("MODEL", "CLIP", "VAE"), display="Load Checkpoint"),
+    "CheckpointLoaderSimple": Node(
+        "loaders", {"ckpt_name": "@checkpoints"}, ("MODEL", "CLIP", "VAE"), display="Load Checkpoint"
+    ),
     "UNETLoader": Node(
         "advanced/loaders",
         {"unet_name": "@diffusion_models", "weight_dtype": ["default", "fp8_e4m3fn", "fp8_e4m3fn_fast", "fp8_e5m2"]},
@@ -64,7 +66,11 @@ NODES: dict[str, Node] = {
     ),
     "DualCLIPLoader": Node(
         "advanced/loaders",
-        {"clip_name1": _CLIP, "clip_name2": _CLIP, "type": ["sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image"]},
+        {
+            "clip_name1": _CLIP,
+            "clip_name2": _CLIP,
+            "type": ["sdxl", "sd3", "flux", "hunyuan_video", "hidream", "hunyuan_image"],
+        },
         ("CLIP",),
         optional={"device": ["default", "cpu"]},
         display="DualCLIPLoader",
@@ -79,7 +85,13 @@ NODES: dict[str, Node] = {
     "VAELoader": Node("loaders", {"vae_name": "@vae"}, ("VAE",), display="Load VAE"),
     "LoraLoader": Node(
         "loaders",
-        {"model": "MODEL", "clip": "CLIP", "lora_name": "@loras", "strength_model": _STRENGTH, "strength_clip": _STRENGTH},
+        {
+            "model": "MODEL",
+            "clip": "CLIP",
+            "lora_name": "@loras",
+            "strength_model": _STRENGTH,
+            "strength_clip": _STRENGTH,
+        },
         ("MODEL", "CLIP"),
         display="Load LoRA",
     ),
@@ -89,7 +101,9 @@ NODES: dict[str, Node] = {
         ("MODEL",),
         display="LoraLoaderModelOnly",
     ),
-    "CLIPTextEncode": Node("conditioning", {"text": _TEXT, "clip": "CLIP"}, ("CONDITIONING",), display="CLIP Text Encode (Prompt)"),
+    "CLIPTextEncode": Node(
+        "conditioning", {"text": _TEXT, "clip": "CLIP"}, ("CONDITIONING",), display="CLIP Text Encode (Prompt)"
+    ),
     "CLIPSetLastLayer": Node(
         "conditioning",
         {"clip": "CLIP", "stop_at_clip_layer": ("INT", {"default": -1, "min": -24, "max": -1, "step": 1})},
@@ -101,12 +115,18 @@ NODES: dict[str, Node] = {
     ),
     "FluxGuidance": Node(
         "advanced/conditioning/flux",
-        {"conditioning": "CONDITIONING", "guidance": ("FLOAT", {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.1})},
+        {
+            "conditioning": "CONDITIONING",
+            "guidance": ("FLOAT", {"default": 3.5, "min": 0.0, "max": 100.0, "step": 0.1}),
+        },
         ("CONDITIONING",),
         module="comfy_extras.nodes_flux",
     ),
     "EmptyLatentImage": Node(
-        "latent", {"width": _size(8), "height": _size(8), "batch_size": _BATCH}, ("LATENT",), display="Empty Latent Image"
+        "latent",
+        {"width": _size(8), "height": _size(8), "batch_size": _BATCH},
+        ("LATENT",),
+        display="Empty Latent Image",
     ),
     "EmptySD3LatentImage": Node(
         "latent/sd3",
@@ -133,7 +153,13 @@ NODES: dict[str, Node] = {
     ),
     "ModelSamplingFlux": Node(
         "advanced/model",
-        {"model": "MODEL", "max_shift": _HUNDRED, "base_shift": _HUNDRED, "width": _size(8, 1024), "height": _size(8, 1024)},
+        {
+            "model": "MODEL",
+            "max_shift": _HUNDRED,
+            "base_shift": _HUNDRED,
+            "width": _size(8, 1024),
+            "height": _size(8, 1024),
+        },
         ("MODEL",),
         display="ModelSamplingFlux",
         module="comfy_extras.nodes_model_advanced",
@@ -145,10 +171,15 @@ NODES: dict[str, Node] = {
         display="ModelSamplingSD3",
         module="comfy_extras.nodes_model_advanced",
     ),
-    "BasicGuider": Node("sampling/custom_sampling/guiders", {"model": "MODEL", "conditioning": "CONDITIONING"}, ("GUIDER",)),
+    "BasicGuider": Node(
+        "sampling/custom_sampling/guiders", {"model": "MODEL", "conditioning": "CONDITIONING"}, ("GUIDER",)
+    ),
     "RandomNoise": Node("sampling/custom_sampling/noise", {"noise_seed": _SEED}, ("NOISE",)),
     "KSamplerSelect": Node(
-        "sampling/custom_sampling/samplers", {"sampler_name": SAMPLERS}, ("SAMPLER",), new_style=frozenset({"sampler_name"})
+        "sampling/custom_sampling/samplers",
+        {"sampler_name": SAMPLERS},
+        ("SAMPLER",),
+        new_style=frozenset({"sampler_name"}),
     ),
     "BasicScheduler": Node(
         "sampling/custom_sampling/schedulers",
@@ -179,7 +210,11 @@ NODES: dict[str, Node] = {
     ),
     "ImageScaleBy": Node(
         "image/upscaling",
-        {"image": "IMAGE", "upscale_method": _SCALING, "scale_by": ("FLOAT", {"default": 1.0, "min": 0.01, "max": 8.0, "step": 0.01})},
+        {
+            "image": "IMAGE",
+            "upscale_method": _SCALING,
+            "scale_by": ("FLOAT", {"default": 1.0, "min": 0.01, "max": 8.0, "step": 0.01}),
+        },
         ("IMAGE",),
         display="Upscale Image By",
     ),
@@ -208,7 +243,11 @@ NODES: dict[str, Node] = {
     # Only there to be listed: its choice is spelled in the third way.
     "SaveVideo": Node(
         "image/video",
-        {"video": "VIDEO", "filename_prefix": ("STRING", {"default": "video/ComfyUI"}), "format": {"auto": {}, "mp4": {}}},
+        {
+            "video": "VIDEO",
+            "filename_prefix": ("STRING", {"default": "video/ComfyUI"}),
+            "format": {"auto": {}, "mp4": {}},
+        },
         output_node=True,
         display="Save Video",
         module="comfy_extras.nodes_video",

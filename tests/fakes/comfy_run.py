@@ -73,7 +73,9 @@ class Runner:
     def _CLIPLoader(self, clip_name: str, type: str, device: str = "default") -> tuple[Value, ...]:
         return self._clip(clip_name, type=type)
 
-    def _DualCLIPLoader(self, clip_name1: str, clip_name2: str, type: str, device: str = "default") -> tuple[Value, ...]:
+    def _DualCLIPLoader(
+        self, clip_name1: str, clip_name2: str, type: str, device: str = "default"
+    ) -> tuple[Value, ...]:
         return self._clip(clip_name1, clip_name2, type=type)
 
     def _TripleCLIPLoader(self, clip_name1: str, clip_name2: str, clip_name3: str) -> tuple[Value, ...]:
@@ -170,7 +172,9 @@ class Runner:
     def _SamplerCustomAdvanced(
         self, noise: Value, guider: Value, sampler: Value, sigmas: Value, latent_image: Value
     ) -> tuple[Value, ...]:
-        latent = self._sample({**noise, **guider, **sampler, **sigmas}, latent_image, sigmas["denoise"], sigmas["steps"])
+        latent = self._sample(
+            {**noise, **guider, **sampler, **sigmas}, latent_image, sigmas["denoise"], sigmas["steps"]
+        )
         return latent, latent
 
     def _sample(self, facts: dict[str, Any], latent: Value, denoise: float, steps: int) -> Value:
@@ -186,7 +190,9 @@ class Runner:
 
     def _VAEDecode(self, samples: Value, vae: Value) -> tuple[Value, ...]:
         if vae is None:
-            raise NodeFailed("ERROR: VAE is invalid: None\n\nIf the VAE is from a checkpoint loader node your checkpoint does not contain a valid VAE.")
+            raise NodeFailed(
+                "ERROR: VAE is invalid: None\n\nIf the VAE is from a checkpoint loader node your checkpoint does not contain a valid VAE."
+            )
         pictures = samples.get("pictures") or [Image.new("RGB", samples["size"], "gray")] * samples["batch"]
         return (pictures,)
 
@@ -203,15 +209,23 @@ class Runner:
         return [picture.convert("RGB")], None
 
     def _scaled(self, pictures: list[Image.Image], sizes: list[tuple[int, int]], method: str) -> tuple[Value, ...]:
-        ways = {"lanczos": Image.Resampling.LANCZOS, "bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+        ways = {
+            "lanczos": Image.Resampling.LANCZOS,
+            "bicubic": Image.Resampling.BICUBIC,
+            "bilinear": Image.Resampling.BILINEAR,
+        }
         way = ways.get(method, Image.Resampling.NEAREST)
         return ([p.resize(size, way) for p, size in zip(pictures, sizes, strict=True)],)
 
     def _ImageScaleBy(self, image: Value, upscale_method: str, scale_by: float) -> tuple[Value, ...]:
-        return self._scaled(image, [(round(p.width * scale_by), round(p.height * scale_by)) for p in image], upscale_method)
+        return self._scaled(
+            image, [(round(p.width * scale_by), round(p.height * scale_by)) for p in image], upscale_method
+        )
 
     def _ImageScale(self, image: Value, upscale_method: str, width: int, height: int, crop: str) -> tuple[Value, ...]:
-        sizes = [(width or round(p.width * height / p.height), height or round(p.height * width / p.width)) for p in image]
+        sizes = [
+            (width or round(p.width * height / p.height), height or round(p.height * width / p.width)) for p in image
+        ]
         return self._scaled(image, sizes, upscale_method)
 
     def _ImageUpscaleWithModel(self, upscale_model: Value, image: Value) -> tuple[Value, ...]:

@@ -1,112 +1,203 @@
-"""The base of all fakes: a real HTTP server on loopback, in a thread, that remembers what it was asked.
+"""A real HTTP (and WebSocket) server on 127.0.0.1 in threads: the base of every pretend service.
 
-Code under test keeps its real client, URL building, timeouts and retries. A subclass implements
-`handle`; tests can make single calls fail (`fail_next`) or slow (`delay`).
+A subclass answers `handle(call)`. Tests look at `.requests`, order failures with `.fail_next`, and
+leave through the context manager. Not a framework: one request, one reply.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import json
 import socket
+import struct
+import sys
 import threading
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+from urllib.parse import parse_qsl, urlsplit
 
-from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
-from werkzeug.wrappers import Request, Response
+LOGIN_PAGE = "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in</h1></body></html>"
 
 
-@dataclass(frozen=True)
-class Seen:
-    """One request as it came in."""
+@dataclass
+class Call:
+    """One request as it arrived."""
 
     method: str
     path: str
     query: dict[str, str]
-    headers: dict[str, str]
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes = field(repr=False, default=b"")
 
     @property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The body as JSON, None when it is none."""
+        try:
+            return json.loads(self.body)
+        except ValueError:
+            return None
+
+
+@dataclass
+class Reply:
+    """One answer. `status` 0 cuts the connection without a word, 101 opens a WebSocket."""
+
+    status: int = 200
+    body: Any = b""  # bytes, text, or anything JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def encoded(self) -> tuple[bytes, str]:
+        """Return the body as bytes and its content type."""
+        if isinstance(self.body, bytes):
+            return self.body, "application/octet-stream"
+        if isinstance(self.body, str):
+            kind = "text/html" if self.body.lstrip().startswith("<") else "text/plain"
+            return self.body.encode(), f"{kind}; charset=utf-8"
+        return json.dumps(self.body).encode(), "application/json; charset=utf-8"
+
+
+@dataclass
+class _Failure:
+    path: str
+    reply: Reply
+    times: int
+
+
+class WebSocket:
+    """The server's end of one socket. Sending never raises: a client may leave at any time."""
+
+    def __init__(self, connection: socket.socket, client_id: str) -> None:
+        self.client_id = client_id
+        self.flags: dict[str, Any] = {}
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, data: str | bytes) -> None:
+        """Send text or bytes as one message."""
+        self._frame(1 if isinstance(data, str) else 2, data.encode() if isinstance(data, str) else data)
+
+    def read(self, stream: Any) -> str | None:
+        """Return the client's next text, None when it left. Answers pings."""
+        while True:
+            try:
+                head = stream.read(2)
+                if len(head) < 2:
+                    return None
+                opcode, size = head[0] & 15, head[1] & 127
+                if size > 125:
+                    form = ">H" if size == 126 else ">Q"
+                    (size,) = struct.unpack(form, stream.read(struct.calcsize(form)))
+                mask = stream.read(4) if head[1] & 128 else b"\0\0\0\0"
+                data = bytes(b ^ mask[i % 4] for i, b in enumerate(stream.read(size)))
+            except (OSError, ValueError, IndexError, struct.error):
+                return None
+            if opcode == 8:
+                self._frame(8, data[:2])
+                return None
+            if opcode == 9:
+                self._frame(10, data)
+            elif opcode == 1:
+                return data.decode("utf-8", "replace")
+
+    def drop(self) -> None:
+        """Cut the connection without a close frame."""
+        with contextlib.suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def _frame(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        if size < 126:
+            head = struct.pack(">BB", 0x80 | opcode, size)
+        elif size < 65536:
+            head = struct.pack(">BBH", 0x80 | opcode, 126, size)
+        else:
+            head = struct.pack(">BBQ", 0x80 | opcode, 127, size)
+        with self._lock, contextlib.suppress(OSError):
+            self._connection.sendall(head + payload)
 
 
 class LoopbackFake:
-    """Serves on 127.0.0.1 until `stop`. Use it as a context manager, or call `start` and `stop`."""
+    """A pretend service: `with Fake() as fake: requests.get(fake.url + "/x")`."""
 
-    def __init__(self, port: int = 0) -> None:
-        self.requests: list[Seen] = []
-        self.delay = 0.0
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        prefix: str = "",
+        auth: Mapping[str, str] | None = None,
+        html_proxy: int = 0,
+        max_body: int = 100 * 1024 * 1024,
+    ) -> None:
+        self.prefix = prefix  # path the service lives under, as behind a proxy
+        self.auth = dict(auth or {})  # headers every request must carry, else a 401 page
+        self.html_proxy = html_proxy  # 200, 302 or 502: a proxy answers instead, in HTML
+        self.max_body = max_body
+        self.delay = 0.0  # seconds before each answer
+        self.requests: list[Call] = []
         self._port = port
-        self._fail: list[tuple[str, Response]] = []
-        self._server: BaseWSGIServer | None = None
+        self._failures: list[_Failure] = []
+        self._lock = threading.RLock()
+        self._stopping = threading.Lock()
+        self._server: _Server | None = None
         self._thread: threading.Thread | None = None
-        self._connections: set[socket.socket] = set()
-        self._guard = threading.Lock()
+
+    # ------------------------------------------------------------ for tests
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://127.0.0.1:{self._port}{self.prefix}"
 
-    def handle(self, request: Request) -> Response:
-        """Answer one request."""
-        raise NotImplementedError
+    @property
+    def alive(self) -> bool:
+        return self._server is not None
 
     def fail_next(
-        self, path: str, status: int, times: int = 1, *, body: bytes | str = b"", headers: dict[str, str] | None = None
+        self, path: str, status: int = 500, times: int = 1, body: Any = None, headers: dict[str, str] | None = None
     ) -> None:
-        """Answer the next `times` requests whose path ends with `path` with this status instead."""
-        for _ in range(times):
-            self._fail.append((path, Response(body, status=status, headers=headers or {})))
+        """Answer the next `times` requests whose path starts with `path` so. Status 0 cuts the connection."""
+        with self._lock:
+            self._failures.append(_Failure(path, Reply(status, b"" if body is None else body, headers or {}), times))
 
-    def seen(self, path: str, method: str | None = None) -> list[Seen]:
-        """Return the requests to a path."""
-        return [r for r in self.requests if r.path == path and method in (None, r.method)]
+    def calls(self, method: str, path: str) -> list[Call]:
+        """Return the requests so far with this method and exactly this path."""
+        with self._lock:
+            return [c for c in self.requests if c.method == method and c.path == path]
+
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+        """Return the condition's value as soon as it is true. Raises AssertionError when it never is."""
+        end = time.monotonic() + seconds
+        while not (value := condition()):
+            assert time.monotonic() < end, "waited in vain"
+            time.sleep(0.005)
+        return value
+
+    # ------------------------------------------------------------ life
 
     def start(self) -> Self:
-        fake = self
-
-        class Handler(WSGIRequestHandler):
-            def setup(self) -> None:
-                super().setup()
-                with fake._guard:
-                    fake._connections.add(self.connection)
-
-            def finish(self) -> None:
-                with fake._guard:
-                    fake._connections.discard(self.connection)
-                with contextlib.suppress(OSError):
-                    super().finish()
-
-            def log(self, type: str, message: str, *args: Any) -> None:
-                """Say nothing: tests read `requests`."""
-
-        self._server = make_server("127.0.0.1", self._port, self._serve, threaded=True, request_handler=Handler)
-        self._port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        """Listen. The port stays the same when started again."""
+        server = _Server(("127.0.0.1", self._port), self)
+        self._port = server.server_address[1]
+        self._server = server
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True, name="fake")
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop as a killed process does: refuse new connections, drop the open ones."""
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.shutdown()
-        if self._thread is not None:
-            self._thread.join(5)
-        server.server_close()
-        self.drop_connections()
-
-    def drop_connections(self) -> None:
-        """Cut every open connection without a word."""
-        with self._guard:
-            open_now = list(self._connections)
-        for connection in open_now:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
+        """Close the port and every connection. Idempotent."""
+        with self._stopping:  # who comes second waits until the port is free
+            server, self._server = self._server, None
+            if server is None:
+                return
+            server.shutdown()
+            server.server_close()
+            server.cut()
+            if self._thread is not None:
+                self._thread.join(5)
 
     def __enter__(self) -> Self:
         return self.start()
@@ -114,15 +205,128 @@ class LoopbackFake:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _serve(self, environ: dict[str, Any], start_response: Any) -> Any:
-        request = Request(environ)
-        body = request.get_data(cache=True, parse_form_data=False)
-        self.requests.append(
-            Seen(request.method, request.path, request.args.to_dict(), dict(request.headers), body)
-        )
+    # ------------------------------------------------------------ for subclasses
+
+    def handle(self, call: Call) -> Reply:
+        """Answer one request."""
+        raise NotImplementedError
+
+    def websocket_opened(self, ws: WebSocket) -> None:
+        """A client has connected."""
+
+    def websocket_text(self, ws: WebSocket, text: str) -> None:
+        """A client has sent a text."""
+
+    def websocket_closed(self, ws: WebSocket) -> None:
+        """A client has gone."""
+
+    # ------------------------------------------------------------ every request
+
+    def answer(self, call: Call) -> Reply:
+        """Apply what stands before the service (failures, proxy, login, limits), then ask the service."""
+        with self._lock:
+            self.requests.append(call)
+            inner = call.path.removeprefix(self.prefix)
+            failure = next((f for f in self._failures if inner.startswith(f.path)), None)
+            if failure:
+                failure.times -= 1
+                if failure.times <= 0:
+                    self._failures.remove(failure)
         if self.delay:
             time.sleep(self.delay)
-        with self._guard:
-            index = next((i for i, (path, _) in enumerate(self._fail) if request.path.endswith(path)), None)
-            response = self._fail.pop(index)[1] if index is not None else None
-        return (response or self.handle(request))(environ, start_response)
+        if failure:
+            return failure.reply
+        if self.html_proxy:
+            return Reply(self.html_proxy, LOGIN_PAGE, {"Location": "/login"} if self.html_proxy == 302 else {})
+        if any(call.headers.get(k) != v for k, v in self.auth.items()):
+            return Reply(401, LOGIN_PAGE, {"WWW-Authenticate": 'Basic realm="private"'})
+        if len(call.body) > self.max_body:
+            return Reply(413, f"Maximum request body size {self.max_body} exceeded, actual body size {len(call.body)}")
+        if not call.path.startswith(self.prefix):
+            return Reply(404, "<html><body>404 Not Found</body></html>")
+        call.path = inner or "/"
+        return self.handle(call)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, address: tuple[str, int], fake: LoopbackFake) -> None:
+        self.fake = fake
+        self._open: set[socket.socket] = set()
+        self._open_lock = threading.Lock()
+        super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._open_lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._open_lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def cut(self) -> None:
+        """End every open connection at once."""
+        with self._open_lock:
+            connections = list(self._open)
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients leave when they like; anything else is a bug in the fake and is shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1  # header and body leave in one packet
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def _serve(self) -> None:
+        fake = self.server.fake
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length) if length else b""
+        parts = urlsplit(self.path)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        reply = fake.answer(Call(self.command, parts.path, query, self.headers, body))
+        if reply.status == 101:
+            self._websocket(fake, query.get("clientId", ""))
+            return
+        if reply.status == 0:
+            self.close_connection = True
+            return
+        data, kind = reply.encoded()
+        self.send_response(reply.status)
+        for name, value in {"Content-Type": kind, **reply.headers, "Content-Length": str(len(data))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_PATCH = do_OPTIONS = _serve
+
+    def _websocket(self, fake: LoopbackFake, client_id: str) -> None:
+        key = self.headers.get("Sec-WebSocket-Key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        self.send_response(101)
+        self.send_header("Upgrade", "websocket")
+        self.send_header("Connection", "Upgrade")
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+        self.end_headers()
+        self.wfile.flush()
+        self.close_connection = True
+        ws = WebSocket(self.connection, client_id)
+        fake.websocket_opened(ws)
+        try:
+            while (text := ws.read(self.rfile)) is not None:
+                fake.websocket_text(ws, text)
+        finally:
+            fake.websocket_closed(ws)

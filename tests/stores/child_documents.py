@@ -14,6 +14,8 @@ from dalla.stores.documents_json import JsonDocuments
 
 def main(path: str, first: int, count: int) -> None:
     store = JsonDocuments(Path(path), Prompt, "prompt")
+    print("ready", flush=True)
+    sys.stdin.readline()  # so that several can be let go at once
     for number in range(first, first + count):
         store.insert(Prompt(id=f"prompt_{number}", prompt="words " * 50))
         print(number, flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,8 +29,17 @@ def open_documents(request, tmp_path: Path) -> Callable[..., JsonDocuments]:
     return open_store
 
 
+@pytest.fixture(scope="session")
+def empty_library(tmp_path_factory) -> Path:
+    """Return a database with its tables, to be copied: making them anew for each test takes a while."""
+    file = tmp_path_factory.mktemp("library") / "dalla.db"
+    Library.open(file).close()
+    return file
+
+
 @pytest.fixture(params=LIBRARIES)
-def library_url(request, tmp_path: Path) -> str:
+def library_url(request, tmp_path: Path, empty_library: Path) -> str:
+    shutil.copy(empty_library, tmp_path / "dalla.db")
     return f"sqlite:///{tmp_path / 'dalla.db'}"
 
 

@@ -86,6 +86,7 @@ def test_unknown_keys_survive_at_every_level(path, store):
     after = json.loads(path.read_text())[0]
     assert after == {**raw, "promptSettings": {"lens": "85mm", "style": "noir"}, "backstory": "b"}
     assert list(after) == [*raw, "backstory"]
+    assert list(after["promptSettings"]) == ["lens", "style"]
 
 
 def test_a_field_can_be_emptied_and_a_snake_case_key_keeps_its_spelling(path, store):
@@ -291,30 +292,48 @@ def test_readers_meet_whole_versions_while_others_write(path, store):
 # ---------------------------------------------------------------------- other processes, crashes, full disks
 
 
+def start_child(path: Path, first: int, count: int) -> subprocess.Popen[str]:
+    child = subprocess.Popen(
+        [*CHILD, str(path), str(first), str(count)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    return child
+
+
+def let_go(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.write("go\n")
+    child.stdin.flush()
+
+
 def test_two_processes_and_this_one_lose_nothing(tmp_path):
     path = tmp_path / "prompts.json"
     store = JsonDocuments(path, Prompt, "prompt")
-    children = [
-        subprocess.Popen([*CHILD, str(path), str(start), "60"], cwd=ROOT, stdout=subprocess.DEVNULL)
-        for start in (0, 100)
-    ]
-    for number in range(200, 260):
+    children = [start_child(path, first, 150) for first in (0, 1000)]
+    for child in children:
+        let_go(child)
+    for number in range(2000, 2150):
         store.insert(Prompt(id=f"prompt_{number}"))
-    assert [child.wait(60) for child in children] == [0, 0]
-    expected = {f"prompt_{n}" for start in (0, 100, 200) for n in range(start, start + 60)}
-    assert {p.id for p in store.all()} == expected
-    assert len(store.all()) == 180
+    for child in children:
+        child.communicate(timeout=60)
+        assert child.returncode == 0
+    assert {p.id for p in store.all()} == {
+        f"prompt_{n}" for first in (0, 1000, 2000) for n in range(first, first + 150)
+    }
+    assert len(store.all()) == 450
 
 
 def test_kill_minus_nine_never_loses_what_was_acknowledged(tmp_path):
     path = tmp_path / "prompts.json"
     acknowledged: set[str] = set()
-    first = 0
     for round in range(8):
-        with subprocess.Popen(
-            [*CHILD, str(path), str(first), "100000"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        ) as child:
-            assert child.stdout is not None
+        first = round * 100_000
+        with start_child(path, first, 100_000) as child:
+            let_go(child)
             for line in child.stdout:
                 acknowledged.add(f"prompt_{line.strip()}")
                 if int(line) >= first + 5 + round * 3:
@@ -325,8 +344,15 @@ def test_kill_minus_nine_never_loses_what_was_acknowledged(tmp_path):
         store = JsonDocuments(path, Prompt, "prompt")
         assert acknowledged <= {p.id for p in store.all()}
         assert temps(tmp_path) == []
-        first += 100_000
     assert len(acknowledged) > 100
+
+
+def test_a_write_looks_different_even_when_the_clock_stands_still(path, store):
+    store.insert(Character(id="char_1", name="Luna"))
+    later = path.stat().st_mtime_ns + 10**12
+    os.utime(path, ns=(later, later))  # as if the next write fell into the same tick, or before it
+    store.update("char_1", lambda c: c.with_(name="Aria"))
+    assert path.stat().st_mtime_ns > later
 
 
 def test_stale_temp_files_are_cleaned_at_start(path):

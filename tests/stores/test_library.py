@@ -210,6 +210,30 @@ def test_readers_see_one_moment_while_a_writer_works(library):
     assert media.page(MediaFilter()).total == 2
 
 
+def test_writers_that_read_first_wait_for_each_other(library, library_url):
+    SqlMedia(library).insert_many([picture(n) for n in range(4)])
+    libraries = [Library.open(library_url) for _ in range(3)]  # as separate processes would have
+    failures = []
+
+    def work(media: SqlMedia) -> None:
+        try:
+            for _ in range(25):
+                media.update(["media_1", "media_2"], starred=True)
+        except StorageError as exc:
+            failures.append(exc)
+
+    threads = [threading.Thread(target=work, args=(SqlMedia(one),)) for one in libraries]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in libraries:
+        one.close()
+    assert failures == []
+    with library.read() as connection:
+        assert library.revision(connection, "media") == 1 + 3 * 25
+
+
 @pytest.mark.skipif(os.name == "nt", reason="kill -9 is POSIX")
 def test_kill_minus_nine_never_loses_what_was_acknowledged(file):
     code = """

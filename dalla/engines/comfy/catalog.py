@@ -34,7 +34,9 @@ _NAMES = (
     ),
 )
 #: Parts and relatives whose names carry a family's name, but which its graph cannot draw with.
-_NOT_WHOLE = re.compile(r"refiner|redux|control[ ._-]?net|ip[ ._-]?adapter|svd|video|(?:flux|dev)[\w.-]*(?:fill|canny|depth)", re.I)
+_NOT_WHOLE = re.compile(
+    r"refiner|redux|control[ ._-]?net|ip[ ._-]?adapter|svd|video|(?:flux|dev)[\w.-]*(?:fill|canny|depth)", re.I
+)
 
 
 def family_from_name(name: str) -> str | None:
@@ -56,7 +58,9 @@ class Catalog:
 
     def models(self) -> list[ModelInfo]:
         """List checkpoints and diffusion models. Raises what the client raises."""
-        found = [self._model(name, "checkpoint") for name in self._client.choices("CheckpointLoaderSimple", "ckpt_name")]
+        found = [
+            self._model(name, "checkpoint") for name in self._client.choices("CheckpointLoaderSimple", "ckpt_name")
+        ]
         found += [self._model(name, "diffusion_model") for name in self._client.choices("UNETLoader", "unet_name")]
         return found
 
@@ -92,7 +96,7 @@ class Catalog:
         header = self._header(self.file(name, "checkpoints"))
         if header is not None:
             return weights.has_text_encoder(header)
-        if re.search(r"incl|clips|t5xxl|all[ ._-]?in[ ._-]?one", name, re.I):
+        if re.search(r"incl|clips|t5xxl|fp8_scaled|all[ ._-]?in[ ._-]?one", name, re.I):
             return True
         return None
 

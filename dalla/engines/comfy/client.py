@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ class ComfyClient:
             self._headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
         # Without the user's name and password: the address is shown in errors.
         self.base_url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        self._is_local = parts.hostname in ("127.0.0.1", "localhost", "::1")
         self._timeout = timeout
         self._cache: dict[str, tuple[float, Any]] = {}
         self._lock = threading.Lock()
@@ -70,11 +72,7 @@ class ComfyClient:
         """Return a safetensors file's metadata; {} when there is none or the server does not tell."""
         path = f"/view_metadata/{quote(folder)}?{urlencode({'filename': name})}"
         try:
-            found = self._cached(path, False, keep=600)
-        except NotFound:
-            found = {}
-            with self._lock:
-                self._cache[path] = (time.monotonic(), found)
+            found = self._cached(path, False, keep=600, absent={})
         except UpstreamError:
             return {}
         return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
@@ -87,7 +85,12 @@ class ComfyClient:
     # ------------------------------------------------------------ prompts
 
     def submit(
-        self, graph: dict[str, Any], prompt_id: str, *, client_id: str | None = None, extra: dict[str, Any] | None = None
+        self,
+        graph: dict[str, Any],
+        prompt_id: str,
+        *,
+        client_id: str | None = None,
+        extra: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Queue a graph under our own id (a canonical lower-case UUID).
 
@@ -204,8 +207,8 @@ class ComfyClient:
             timeout=timeout,
             header=[f"{k}: {v}" for k, v in self._headers.items()],
             suppress_origin=True,  # ComfyUI answers 403 to an Origin that is not its own
-            http_no_proxy=["*"],
             enable_multithread=False,
+            http_no_proxy=["*"] if self._is_local else None,
         )
         flags = {"type": "feature_flags", "data": {"supports_preview_metadata": True}}
         socket.send(json.dumps(flags))
@@ -218,20 +221,21 @@ class ComfyClient:
         if session is not None:
             session.close()
 
-    def _cached(self, path: str, fresh: bool, keep: float = CACHE_SECONDS) -> Any:
+    def _cached(self, path: str, fresh: bool, keep: float = CACHE_SECONDS, absent: Any = None) -> Any:
+        """Ask, or answer from memory. `absent`: what to remember for a 404; without it a 404 is an error."""
         with self._lock:
             found = self._cache.get(path)
         if found and not fresh and time.monotonic() - found[0] < keep:
             return found[1]
-        value = self._json("GET", path)
+        value = self._json("GET", path, absent=absent)
         with self._lock:
             self._cache[path] = (time.monotonic(), value)
         return value
 
-    def _json(self, method: str, path: str, *, timeout: float | None = None) -> dict[str, Any]:
+    def _json(self, method: str, path: str, *, timeout: float | None = None, absent: Any = None) -> dict[str, Any]:
         status, kind, data, location = self._send(method, path, timeout=timeout)
-        if status == 404:
-            raise NotFound(f"ComfyUI at {self.base_url} knows no {path.split('?')[0]}.")
+        if status == 404 and absent is not None:
+            return absent
         value = faults.json_object(data) if status == 200 else None
         if value is None:
             raise faults.bad_answer(status, kind, data, location, self.base_url)
@@ -280,7 +284,9 @@ class ComfyClient:
             why = "refused the connection" if "refused" in str(exc).lower() else f"cannot be reached ({_short(exc)})"
             raise self._off(f"{self.base_url} {why}") from exc
         except (requests.exceptions.RequestException, ValueError) as exc:
-            raise UpstreamError(f"The talk with ComfyUI broke off: {_short(exc)}.", service="ComfyUI", kind="retry") from exc
+            raise UpstreamError(
+                f"The talk with ComfyUI broke off: {_short(exc)}.", service="ComfyUI", kind="retry"
+            ) from exc
         logger.debug("ComfyUI %s %s %s %.0f ms", method, path, status, (time.monotonic() - began) * 1000)
         return status, kind, body, location
 
@@ -311,8 +317,11 @@ class ComfyClient:
                 import requests
 
                 self._session = requests.Session()
-                # The server is usually this machine: no system proxy, and no .netrc over our own headers.
+                # A .netrc would go over our own headers, and a system proxy has no way to this machine's ports.
                 self._session.trust_env = False
+                if not self._is_local:
+                    self._session.proxies.update(requests.utils.get_environ_proxies(self.base_url))
+                    self._session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or True
                 self._session.headers.update({"User-Agent": "digital-dalla", **self._headers})
             return self._session
 

@@ -131,7 +131,9 @@ def failed_run(data: dict[str, Any], service: str = SERVICE) -> DallaError:
         value = _first((inputs or {}).get(name))
         if value is None:
             continue
-        if "safetensor" in kind.lower() or re.search(r"header ?too ?(?:large|small)|incomplete ?metadata|invalid ?header|not fully covered|unpickl", lower):
+        if "safetensor" in kind.lower() or re.search(
+            r"header ?too ?(?:large|small)|incomplete ?metadata|invalid ?header|not fully covered|unpickl", lower
+        ):
             return InvalidInput.field(
                 field,
                 f"ComfyUI cannot read the {what} '{value}': the file is damaged or cut off.",
@@ -152,7 +154,9 @@ def failed_run(data: dict[str, Any], service: str = SERVICE) -> DallaError:
         )
     if "vae" in lower and "invalid" in lower and "none" in lower:
         return InvalidInput.field(
-            "model", "This model file holds no VAE.", remedy="Choose an all-in-one file, or add a VAE to ComfyUI/models/vae."
+            "model",
+            "This model file holds no VAE.",
+            remedy="Choose an all-in-one file, or add a VAE to ComfyUI/models/vae.",
         )
     if re.search(r"mat1 and mat2 shapes|size of tensor|expected input.*channels", lower):
         return InvalidInput.field(
@@ -169,7 +173,11 @@ def bad_answer(status: int, content_type: str, body: bytes, location: str | None
     """Translate an answer that is no success. `url` is the configured address, for the sentence."""
     html = "html" in content_type or body.lstrip()[:1] == b"<"
     if status in (401, 407) or (status in (301, 302, 303, 307, 308)) or (status == 403 and html):
-        if location and status in (301, 302, 303, 307, 308) and not re.search(r"log-?in|auth|sign-?in|sso|oauth", location, re.I):
+        if (
+            location
+            and status in (301, 302, 303, 307, 308)
+            and not re.search(r"log-?in|auth|sign-?in|sso|oauth", location, re.I)
+        ):
             return NotConfigured(
                 f"{url} sends us on to {location[:200]}.", remedy="Set COMFYUI_URL to the address it sends to."
             )
@@ -187,6 +195,11 @@ def bad_answer(status: int, content_type: str, body: bytes, location: str | None
             "The picture is too large for the ComfyUI server or the proxy before it (413).",
             remedy="Use a smaller picture, or start ComfyUI with a higher --max-upload-size (MB).",
         )
+    if status == 404:
+        return Unavailable(
+            f"What answers at {url} is not ComfyUI (404).",
+            remedy="Set COMFYUI_URL to the address of a running ComfyUI, with its path prefix if it has one.",
+        )
     if status in (502, 503, 504):
         return Unavailable(
             f"The proxy at {url} answers, but ComfyUI behind it does not ({status}).",
@@ -199,7 +212,9 @@ def bad_answer(status: int, content_type: str, body: bytes, location: str | None
             f"What answers at {url} is not ComfyUI ({text}).",
             remedy="Set COMFYUI_URL to the address of a running ComfyUI, with its path prefix if it has one.",
         )
-    return UpstreamError(f"ComfyUI answered {status}: {text}.", service=SERVICE, kind="retry" if status >= 500 else "permanent")
+    return UpstreamError(
+        f"ComfyUI answered {status}: {text}.", service=SERVICE, kind="retry" if status >= 500 else "permanent"
+    )
 
 
 def lost() -> UpstreamError:

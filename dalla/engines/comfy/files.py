@@ -59,7 +59,10 @@ def choose(client: ComfyClient, catalog: Catalog, request: ImageRequest) -> Chos
             return Chosen(name, text_encoders=encoders)
         return Chosen(name)
     if request.family == "flux":
-        encoders = (_encoder(client, "CLIP-L", "clip_l.safetensors", _CLIP_L), _encoder(client, "T5", "t5xxl_fp16.safetensors", _T5))
+        encoders = (
+            _encoder(client, "CLIP-L", "clip_l.safetensors", _CLIP_L),
+            _encoder(client, "T5", "t5xxl_fp16.safetensors", _T5),
+        )
         return Chosen(name, kind, encoders, _vae(client, "FLUX", "ae.safetensors", _FLUX_VAE))
     if request.family == "sd3":
         vae = _vae(client, "Stable Diffusion 3", "sd3_vae.safetensors", _SD3_VAE)

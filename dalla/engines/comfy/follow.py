@@ -36,10 +36,15 @@ _MESSAGES = {
     "LoraLoader": "Applying LoRAs",
     "LoraLoaderModelOnly": "Applying LoRAs",
     "CLIPTextEncode": "Reading the prompt",
+    "LoadImage": "Reading the picture",
     "VAEEncode": "Reading the picture",
+    "KSampler": "Drawing",
+    "SamplerCustomAdvanced": "Drawing",
     "VAEDecode": "Decoding",
     "SaveImage": "Saving",
+    "UpscaleModelLoader": "Loading the upscaler",
     "ImageUpscaleWithModel": "Enlarging",
+    "ImageScale": "Enlarging",
     "ImageScaleBy": "Enlarging",
 }
 
@@ -60,21 +65,31 @@ def run(
     *,
     timeout: float,
     samplers: list[str],
+    steps: int = 0,
     extra: dict[str, Any] | None = None,
     prompt_id: str | None = None,
 ) -> Outcome:
-    """Queue `graph` and wait for it. `samplers` are the nodes whose steps are the progress.
+    """Queue `graph` and wait for it. `samplers` are the nodes whose steps are the progress, `steps`
+    how many each is expected to make.
 
     Raises Cancelled, UpstreamError, Unavailable, TimedOut, InvalidInput. However it ends, the
     prompt does not stay in the server's queue.
     """
-    follower = _Follower(client, graph, report, timeout, samplers, prompt_id or str(uuid.uuid4()))
+    follower = _Follower(
+        client, graph, report, timeout, {name: (0.0, float(steps)) for name in samplers}, prompt_id or str(uuid.uuid4())
+    )
     return follower.run(extra or {})
 
 
 class _Follower:
     def __init__(
-        self, client: ComfyClient, graph: dict[str, Any], report: Report, timeout: float, samplers: list[str], id: str
+        self,
+        client: ComfyClient,
+        graph: dict[str, Any],
+        report: Report,
+        timeout: float,
+        done: dict[str, tuple[float, float]],
+        id: str,
     ) -> None:
         self._client = client
         self._graph = graph
@@ -82,7 +97,7 @@ class _Follower:
         self._timeout = timeout
         self._id = id
         self._socket: Any = None
-        self._done = {name: (0.0, 0.0) for name in samplers}
+        self._done = done  # sampler node -> (steps done, steps in all)
         self._said = ""
         self._life = time.monotonic()  # last sign of life from the prompt
         self._queue_state: object = None
@@ -199,7 +214,10 @@ class _Follower:
         if "execution_interrupted" in messages:
             self._report.check_cancelled()  # Cancelled when it was us
             raise UpstreamError(
-                "Somebody stopped this picture in ComfyUI itself.", service="ComfyUI", kind="retry", remedy="Generate it again."
+                "Somebody stopped this picture in ComfyUI itself.",
+                service="ComfyUI",
+                kind="retry",
+                remedy="Generate it again.",
             )
         if status.get("status_str") == "error":
             raise UpstreamError("ComfyUI reports a failure without a reason.", service="ComfyUI")
@@ -304,7 +322,9 @@ def _files(outputs: dict[str, Any]) -> dict[str, list[dict[str, str]]]:
         for group in groups.values() if isinstance(groups, dict) else []:
             for item in group if isinstance(group, list) else []:
                 if isinstance(item, dict) and item.get("filename"):
-                    found.setdefault(node, []).append({k: str(item.get(k) or "") for k in ("filename", "subfolder", "type")})
+                    found.setdefault(node, []).append(
+                        {k: str(item.get(k) or "") for k in ("filename", "subfolder", "type")}
+                    )
     return found
 
 

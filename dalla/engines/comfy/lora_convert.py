@@ -66,7 +66,10 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
             result.tensors[fixed + tail[0]] = (old, info)
             continue
         if family in _FLOW:
-            name, new_tail = _flow_name(part, plain), re.sub(r"\.(lora_[AB])\.[A-Za-z0-9_]+\.weight$", r".\1.weight", tail[0])
+            name, new_tail = (
+                _flow_name(part, plain),
+                re.sub(r"\.(lora_[AB])\.[A-Za-z0-9_]+\.weight$", r".\1.weight", tail[0]),
+            )
             result.needed |= name != layer or new_tail != tail[0]
         else:
             name, new_tail = _kohya_name(part, plain, family, second_encoder), _kohya_tail(tail)
@@ -97,7 +100,9 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
     return result
 
 
-def convert_to_kohya(path: Path, out: Path, *, family: str | None = None, metadata: dict[str, str] | None = None) -> None:
+def convert_to_kohya(
+    path: Path, out: Path, *, family: str | None = None, metadata: dict[str, str] | None = None
+) -> None:
     """Write the LoRA at `path` to `out` with key names ComfyUI loads: whole, or not at all.
 
     SD1.5 and SDXL get kohya names with `.alpha`; SD3 and FLUX keep diffusers names and get a `.alpha`
@@ -214,7 +219,8 @@ def _unet_layer_loads(layer: str) -> bool:
 def _is_second_encoder(header: Header) -> bool:
     """Whether text-encoder layers without a part belong to SDXL's wide encoder."""
     return any(
-        re.search(r"self_attn\.[qkv]_proj\.(?:lora_A|lora\.down|lora_linear_layer\.down)\.", k) and v.shape[-1:] == (1280,)
+        re.search(r"self_attn\.[qkv]_proj\.(?:lora_A|lora\.down|lora_linear_layer\.down)\.", k)
+        and v.shape[-1:] == (1280,)
         for k, v in header.items()
     )
 
@@ -222,7 +228,9 @@ def _is_second_encoder(header: Header) -> bool:
 def _dora(info: TensorInfo, header: Header, layer: str) -> TensorInfo:
     """Give PEFT's magnitude the shape of kohya's: one number per output, broadcast over the rest."""
     count = math.prod(info.shape)
-    ups = (v for k, v in header.items() if k.startswith(f"{layer}.") and (t := LORA_TAIL.search(k)) and _half(t) == "up")
+    ups = (
+        v for k, v in header.items() if k.startswith(f"{layer}.") and (t := LORA_TAIL.search(k)) and _half(t) == "up"
+    )
     rank = len(next(ups, info).shape)
     return replace(info, shape=(count, *[1] * (max(rank, 2) - 1)))
 

@@ -27,7 +27,13 @@ from dalla.weights import Header, family_in_metadata, file_sha256, lora_context,
 
 __all__ = ["PreparedLoras", "convert_to_kohya", "made_here", "prepare"]
 
-FAMILY_NAMES = {"sd15": "Stable Diffusion 1.5", "sd2": "Stable Diffusion 2", "sdxl": "SDXL", "sd3": "SD3", "flux": "FLUX"}
+FAMILY_NAMES = {
+    "sd15": "Stable Diffusion 1.5",
+    "sd2": "Stable Diffusion 2",
+    "sdxl": "SDXL",
+    "sd3": "SD3",
+    "flux": "FLUX",
+}
 _MADE_HERE = re.compile(r"\.([0-9a-f]{12})\.dalla\.safetensors$")
 _CONTEXT = {"sd15": 768, "sdxl": 2048}
 
@@ -112,7 +118,9 @@ def _prepare(
         new = _new_name(source, digest)
         mark = {"dalla.source_sha256": hashes[name]}
         _put(folder, new, lambda out: lora_convert.write(source, out, header, changes, family, mark))
-        return _as_server_has_it(new, server_names), f"The LoRA '{name}' was converted for ComfyUI, which skips its layer names."
+        return _as_server_has_it(
+            new, server_names
+        ), f"The LoRA '{name}' was converted for ComfyUI, which skips its layer names."
     if server is not None and (own is None or folder is None or shared is None or file_sha256(shared) == hashes[name]):
         return server, None
     if folder is None:

@@ -110,7 +110,7 @@ class BuiltinEngine:
             task = self._task(request, model, rows)
             header, images = self._ask(task, request, report)
             self._loaded = model.info.name
-            return self._result(header, images, hashes)
+            return self._result(request, header, images, hashes)
 
     def upscale(self, request: UpscaleRequest, report: Report) -> ImageResult:
         """Enlarge with Lanczos. There is no upscaling network here, and none is pretended."""
@@ -229,7 +229,9 @@ class BuiltinEngine:
         loras = {row["name"]: self._local.sha256(Path(row["path"]), (), row["stamp"]) for row in rows}
         return self._local.sha256(model.path, model.files, model.stamp), loras
 
-    def _result(self, header: dict[str, Any], images: list[bytes], hashes: Future[Any]) -> ImageResult:
+    def _result(
+        self, request: ImageRequest, header: dict[str, Any], images: list[bytes], hashes: Future[Any]
+    ) -> ImageResult:
         model_hash, lora_hashes = hashes.result()
         return ImageResult(
             images=images,
@@ -239,6 +241,7 @@ class BuiltinEngine:
             device=header["device"],
             precision=header["precision"],
             notes=header["notes"],
+            seeds=[request.seed + i for i in range(len(images))],
         )
 
     # --- checks ---

@@ -13,7 +13,6 @@ import logging
 import threading
 import time
 import uuid
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -56,7 +55,7 @@ class ComfyUIEngine:
         self._lock = threading.Lock()
         self._kept: _Server | None = None
         self._status: tuple[float, _Server, EngineStatus] | None = None
-        self._hashing = ThreadPoolExecutor(1, "comfyui-hash")
+        self._hashes: dict[tuple[str, int, int], str | None] = {}
 
     def _server(self) -> _Server:
         if not self._settings.comfyui_url:
@@ -150,19 +149,19 @@ class ComfyUIEngine:
         graph_request, prepared = self._plan(server, request)
         if request.init_image is not None:
             graph_request = replace(graph_request, init_image=_upload(server.client, request.init_image))
-        model_hash = self._hash(server, request.model)
+        self._model_sha256(server, request.model)  # begins to hash beside the drawing
         images = self._draw(
             server,
             lambda prefix: build(request.family, replace(graph_request, prefix=prefix)),
             [f"sample{i}" for i in range(request.batch_size)],
             report,
+            request.steps,
         )
         stats = self._stats(server)
         return ImageResult(
             images,
             seeds=list(graph_request.seeds),
-            # Hashing a file of many GB takes longer than a picture; what is not known yet is known next time.
-            model_sha256=model_hash.result() if model_hash and model_hash.done() else None,
+            model_sha256=self._model_sha256(server, request.model),
             lora_sha256=dict(prepared.sha256),
             engine_versions=_versions(stats),
             device=_device(stats),
@@ -174,7 +173,9 @@ class ComfyUIEngine:
         width, height = _size(request.image)
         target = (round(width * request.factor), round(height * request.factor))
         if not 1 <= request.factor <= 8 or target[0] * target[1] > MAX_UPSCALED_PIXELS:
-            raise InvalidInput.field("factor", f"The result would have {target[0]} x {target[1]} pixels.", remedy="Choose a smaller factor.")
+            raise InvalidInput.field(
+                "factor", f"The result would have {target[0]} x {target[1]} pixels.", remedy="Choose a smaller factor."
+            )
         model = None
         if request.model not in (None, LANCZOS):
             names = server.client.choices("UpscaleModelLoader", "model_name")
@@ -194,7 +195,7 @@ class ComfyUIEngine:
         notes = [] if model else ["Enlarged with Lanczos: larger, without new detail."]
         return ImageResult(images[:1], engine_versions=_versions(stats), device=_device(stats), notes=notes)
 
-    def _draw(self, server: _Server, graph: Any, steps_of: list[str], report: Report) -> list[bytes]:
+    def _draw(self, server: _Server, graph: Any, samplers: list[str], report: Report, steps: int = 0) -> list[bytes]:
         """Run a graph under a name nobody used, and fetch its pictures in the order of the save nodes."""
         job = getattr(getattr(report, "job", None), "id", None)
         for attempt in (1, 2):
@@ -204,7 +205,8 @@ class ComfyUIEngine:
                 built,
                 report,
                 timeout=float(self._settings.comfyui_timeout),
-                samplers=steps_of,
+                samplers=samplers,
+                steps=steps,
                 extra={"dalla_job_id": job} if job else None,
             )
             try:
@@ -230,7 +232,6 @@ class ComfyUIEngine:
             kept, self._kept = self._kept, None
         if kept is not None:
             kept.client.close()
-        self._hashing.shutdown(wait=False, cancel_futures=True)
 
     # --- parts ---
 
@@ -290,12 +291,32 @@ class ComfyUIEngine:
             prepared,
         )
 
-    def _hash(self, server: _Server, model: str) -> Future[str] | None:
+    def _model_sha256(self, server: _Server, model: str) -> str | None:
+        """Return the hash of a model whose file is on this disk, or None and begin to find it out.
+
+        Hashing many GB takes longer than a picture, so nobody waits: it is known from a later picture on.
+        """
         path = server.catalog.file(model, "checkpoints", "diffusion_models", "unet")
+        if path is None:
+            return None
         try:
-            return self._hashing.submit(weights.file_sha256, path) if path else None
-        except RuntimeError:
-            return None  # closed meanwhile
+            stat = path.stat()
+        except OSError:
+            return None
+        key = (str(path), stat.st_size, stat.st_mtime_ns)
+        with self._lock:
+            if key in self._hashes:
+                return self._hashes[key]
+            self._hashes[key] = None
+
+        def find_out() -> None:
+            try:
+                self._hashes[key] = weights.file_sha256(path)
+            except DallaError as exc:
+                logger.info("no hash of %s: %s", path, exc.detail)
+
+        threading.Thread(target=find_out, daemon=True, name="comfyui-hash").start()
+        return None
 
 
 def _upload(client: ComfyClient, data: bytes) -> str:

@@ -8,10 +8,12 @@
  *   label      accessible name
  *   clickMode  "open" (default; clicks select once something is selected) | "select" (double click opens)
  *   emptyView  markup for an empty list
+ *   badges     (item) → [{icon, label}] shown at the bottom of a cell, added to length and "Posted"
+ *   dragType   a MIME type: cells can then be dragged, the data is the JSON list of ids (the selection when it is part of it)
  *   items, total, selection (Set of ids; assign an iterable to change), allLoaded
  * Methods
  *   reload(), prepend(item), patch(id, changes), remove(ids) → removed items with their places, restore(removed),
- *   selectAll(), clearSelection(), focusItem(id), more() (loads the next page)
+ *   find(id) → item, selectAll(), clearSelection(), focusItem(id), more() (loads the next page)
  * Events (bubbling)
  *   media-grid:open {item, index}   media-grid:select {ids, total}   media-grid:star {item, starred}
  *   media-grid:delete {ids}         media-grid:loaded {items, total}
@@ -33,7 +35,7 @@ export const altOf = (item) => item.altText || item.caption || item.prompt || (i
 
 class MediaGrid extends HTMLElement {
   ownsContent = true;
-  loadPage = null; label = "Pictures"; clickMode = "open"; emptyView = null;
+  loadPage = null; label = "Pictures"; clickMode = "open"; emptyView = null; badges = () => []; dragType = "";
   #items = []; #index = new Map(); #total = 0; #cursor = null; #done = false; #loading = null; #error = null; #generation = 0;
   #selection = new Set(); #anchor = -1; #focus = 0; #size = 180; #fit = "cover"; #columns = 1; #cell = 180; #frame = 0; #stop = null; #rows = new Map(); #started = false;
 
@@ -65,6 +67,12 @@ class MediaGrid extends HTMLElement {
     this.body.addEventListener("dblclick", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell && this.clickMode === "select") this.#open(Number(cell.dataset.i)); }, { signal });
     this.body.addEventListener("keydown", (e) => this.#key(e), { signal });
     this.body.addEventListener("focusin", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell) this.#setFocus(Number(cell.dataset.i), false); }, { signal });
+    this.body.addEventListener("dragstart", (e) => {
+      const item = this.#items[Number(e.target.closest("[role=gridcell]")?.dataset.i)];
+      if (!item || !this.dragType) return;
+      e.dataTransfer.setData(this.dragType, JSON.stringify(this.#selection.has(item.id) ? [...this.#selection] : [item.id]));
+      e.dataTransfer.effectAllowed = "copy";
+    }, { signal });
     this.state.addEventListener("click", (e) => { if (e.target.closest("[data-action=mg-retry]")) { this.#error = null; this.#soon(); this.#paintState(); } }, { signal });
     this.#layout();
   }
@@ -135,6 +143,7 @@ class MediaGrid extends HTMLElement {
     for (const { item, index } of removed) { if (this.#index.has(item.id)) continue; this.#items.splice(Math.min(index, this.#items.length), 0, item); this.#total += 1; }
     this.#reindex();
   }
+  find(id) { return this.#items[this.#index.get(id)]; }
   selectAll() { this.selection = this.#items.map((i) => i.id); }
   clearSelection() { this.selection = []; }
   focusItem(id) { const i = this.#index.get(id); if (i !== undefined) this.#setFocus(i, true); }
@@ -190,12 +199,12 @@ class MediaGrid extends HTMLElement {
     const item = this.#items[i];
     if (!item) return html`<div class="mg-cell is-waiting" role="gridcell" data-key="w${i}" aria-colindex="${column + 1}" data-i="${i}" aria-busy="true"></div>`;
     const selected = this.#selection.has(item.id);
-    const ratio = item.type === "video";
-    return html`<div class="mg-cell" role="gridcell" data-key="${item.id}" data-i="${i}" aria-colindex="${column + 1}" ${attrs({ tabindex: i === this.#focus ? 0 : -1, "aria-selected": String(selected), "aria-label": `${altOf(item).slice(0, 160)}${item.starred ? ", starred" : ""}${item.posted ? ", posted" : ""}` })}>
+    const video = item.type === "video", badges = this.badges(item);
+    return html`<div class="mg-cell" role="gridcell" data-key="${item.id}" data-i="${i}" aria-colindex="${column + 1}" ${attrs({ tabindex: i === this.#focus ? 0 : -1, "aria-selected": String(selected), draggable: this.dragType ? "true" : undefined, "aria-label": `${altOf(item).slice(0, 160)}${item.starred ? ", starred" : ""}${item.posted ? ", posted" : ""}${badges.map((b) => `, ${b.label.toLowerCase()}`).join("")}` })}>
       <img src="${thumbUrl(item)}" alt="" loading="lazy" decoding="async" draggable="false">
       <button type="button" class="mg-check" tabindex="-1" data-do="check" aria-label="${selected ? "Deselect" : "Select"}">${icon("check")}</button>
       <button type="button" class="mg-star ${item.starred ? "is-on" : ""}" tabindex="-1" data-do="star" aria-label="${item.starred ? "Remove star" : "Star"}">${icon(item.starred ? "star-filled" : "star")}</button>
-      ${(item.posted || ratio) && html`<span class="mg-badges">${ratio && html`<span>${icon("play")}${item.durationSeconds ? `${number(item.durationSeconds, 1)} s` : "Video"}</span>`}${item.posted && html`<span>${icon("send")}Posted</span>`}</span>`}</div>`;
+      ${(item.posted || video || badges.length > 0) && html`<span class="mg-badges">${video && html`<span>${icon("play")}${item.durationSeconds ? `${number(item.durationSeconds, 1)} s` : "Video"}</span>`}${item.posted && html`<span>${icon("send")}Posted</span>`}${badges.map((b) => html`<span title="${b.label}">${icon(b.icon)}</span>`)}</span>`}</div>`;
   }
 
   #paintState() {
