@@ -88,7 +88,9 @@ def main(runs: int = 7, idle_seconds: float = 10.0) -> None:
         memory = resident(process.pid)
         stop(process)
     mine, theirs = statistics.median(ours), statistics.median(peer)
-    print(f"cold start to the first byte of /   {mine:.2f} s  (bare Flask + waitress {theirs:.2f} s, ratio {mine / theirs:.1f}; goal 1.5 s)")
+    print(
+        f"cold start to the first byte of /   {mine:.2f} s  (bare Flask + waitress {theirs:.2f} s, ratio {mine / theirs:.1f}; goal 1.5 s)"
+    )
     print(f"memory of the idle dashboard        {memory / 1e6:.0f} MB  (goal 150 MB)")
     save("startup", {"firstByteSeconds": mine, "peerSeconds": theirs, "residentBytes": memory, "cores": os.cpu_count()})
 

@@ -42,9 +42,7 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_atomic(
-    path: Path, data: bytes, *, mode: int = 0o644, keep: Path | None = None, durable: bool = True
-) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, keep: Path | None = None, durable: bool = True) -> None:
     """Replace `path` by `data`: temp file beside it, fsync, rename, fsync of the folder.
 
     Without `durable` nothing is fsynced: whole or absent after a crash, for what can be made again.

@@ -61,7 +61,9 @@ class LazyEngines:
 class Container:
     """Every store and service of one running app."""
 
-    def __init__(self, settings: Settings, *, environ: Mapping[str, str] | None = None, immediate_jobs: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, environ: Mapping[str, str] | None = None, immediate_jobs: bool = False
+    ) -> None:
         self.settings = settings
         self.run_id = f"{time.time_ns() // 1_000_000:x}"
         data = Path(settings.data_dir)

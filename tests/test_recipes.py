@@ -70,7 +70,10 @@ def test_a1111_round_trip():
         ("cat\nSteps: 5, Sampler: Euler a, Seed: 1", {"sampler": "euler_ancestral", "negative_prompt": None}),
         ("cat\nSteps: 5, Sampler: DPM++ 2M Karras, Seed: 1", {"sampler": "dpmpp_2m", "scheduler": "karras"}),
         ("cat\nSteps: 5, Sampler: DPM++ 2M, Schedule type: SGM Uniform, Seed: 1", {"scheduler": "sgm_uniform"}),
-        ('a\nNegative prompt: b\nSteps: 5, Seed: 1, Model: "x, y"', {"prompt": "a", "negative_prompt": "b", "model": "x, y"}),
+        (
+            'a\nNegative prompt: b\nSteps: 5, Seed: 1, Model: "x, y"',
+            {"prompt": "a", "negative_prompt": "b", "model": "x, y"},
+        ),
         ("Negative prompt: b\nSteps: 5, Seed: 1", {"prompt": "", "negative_prompt": "b"}),
         ("cat\nSteps: many, Seed: 99999999999999999999, Size: big", {"steps": None, "width": None}),
     ],

@@ -63,7 +63,13 @@ def test_a_bad_change_changes_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("DALLA_PORT", "many"), ("DALLA_PORT", "70000"), ("DALLA_AUTH", "maybe"), ("COMFYUI_URL", "localhost"), ("COMFYUI_HEADERS", "[]")],
+    [
+        ("DALLA_PORT", "many"),
+        ("DALLA_PORT", "70000"),
+        ("DALLA_AUTH", "maybe"),
+        ("COMFYUI_URL", "localhost"),
+        ("COMFYUI_HEADERS", "[]"),
+    ],
 )
 def test_bad_environment_is_named(tmp_path, name, value):
     with pytest.raises(InvalidInput, match=name):
@@ -93,6 +99,8 @@ def test_secrets_are_kept_encrypted_and_never_shown(client, container):
 def test_over_http(client):
     assert client.patch("/api/settings", json={"port": "x"}).status_code == 422
     assert client.patch("/api/settings", json=[1]).status_code in (400, 422)
-    assert client.patch("/api/settings", json={"comfyuiUrl": "http://x"}).status_code == 409  # the test's environment sets it
+    assert (
+        client.patch("/api/settings", json={"comfyuiUrl": "http://x"}).status_code == 409
+    )  # the test's environment sets it
     names = [r["name"] for r in client.get("/api/settings").json["items"]]
     assert len(names) == len(ROWS) == len(set(names))

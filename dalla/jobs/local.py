@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from dalla import log
@@ -273,7 +274,7 @@ class LocalQueue:
         self._stopping.clear()
         for lane, count in self.lanes.items():
             for n in range(count):
-                self._spawn(f"{lane}-{n}", lambda lane=lane: self._work(lane))
+                self._spawn(f"{lane}-{n}", partial(self._work, lane))
         self._spawn("heartbeat", self._beat)
 
     def stop(self, timeout: float = 10) -> None:
@@ -381,7 +382,8 @@ class LocalQueue:
         logger.info("%s started (attempt %d): %s", job.kind, job.attempt, job.title)
         self.announce(job)
         began = time.monotonic()
-        status, fields = "completed", {}
+        status = "completed"
+        fields: dict[str, Any] = {}
         try:
             result = self._kinds[job.kind].handler(context, job.payload)
             fields = {"result": result, "items_failed": context.failed_items}

@@ -30,7 +30,9 @@ class EventsQuery(RequestBody):
 @bp.get("/events", summary="Server-sent events")
 def events(query: EventsQuery):
     if not _streams.acquire(blocking=False):
-        raise Unavailable("Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30)
+        raise Unavailable(
+            "Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30
+        )
     container = services()
     bus = container.events
     given = request.headers.get("Last-Event-ID") or query.last_event_id or ""

@@ -44,7 +44,9 @@ def install(app: Flask, settings: Settings) -> None:
     def check() -> None:
         g.began = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
-        log.request_id.set(given if 0 < len(given) <= 64 and given.isascii() and given.isalnum() else secrets.token_hex(6))
+        log.request_id.set(
+            given if 0 < len(given) <= 64 and given.isascii() and given.isalnum() else secrets.token_hex(6)
+        )
         _check_host(allowed)
         _check_origin()
         if request.method in UNSAFE:
@@ -78,7 +80,9 @@ def _check_host(allowed: set[str]) -> None:
 
 def _check_origin() -> None:
     """Refuse what a page from elsewhere makes the browser send. Programs send no Origin."""
-    if request.headers.get("Sec-Fetch-Site") == "cross-site" and (request.method in UNSAFE or request.path.startswith("/api/")):
+    if request.headers.get("Sec-Fetch-Site") == "cross-site" and (
+        request.method in UNSAFE or request.path.startswith("/api/")
+    ):
         raise Forbidden("Requests from other web sites are refused.")
     origin = request.headers.get("Origin")
     if origin and urlsplit(origin).netloc.lower() != request.host.lower():

@@ -52,7 +52,9 @@ class MediaQuery(RequestBody):
 
 class MediaPage(PageQuery, MediaQuery):
     sort: str = Field("newest", pattern="^(newest|oldest)$")
-    offset: int = Field(0, ge=0, le=10_000_000, description="Skip this many first: for jumping into the middle, not for paging")
+    offset: int = Field(
+        0, ge=0, le=10_000_000, description="Skip this many first: for jumping into the middle, not for paging"
+    )
 
 
 class MediaPatch(RequestBody):

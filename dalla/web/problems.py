@@ -24,7 +24,11 @@ _HTTP: dict[int, tuple[str, str, str | None]] = {
     411: ("bad_request", "The request needs a Content-Length.", None),
     413: ("too_large", "The request is larger than this address takes.", None),
     414: ("bad_request", "The address is too long.", None),
-    415: ("unsupported_media", "This kind of content is not taken here.", "Send JSON with Content-Type: application/json."),
+    415: (
+        "unsupported_media",
+        "This kind of content is not taken here.",
+        "Send JSON with Content-Type: application/json.",
+    ),
     416: ("bad_request", "The requested range is outside the file.", None),
     429: ("rate_limited", "Too many requests.", None),
     431: ("bad_request", "The headers are too large.", None),

@@ -77,7 +77,11 @@ def live():
 def ready():
     status = services().system.status()
     ok = status["database"]["status"] == "ok" and status["worker"]["status"] == "ok"
-    body = {"status": "ok" if ok else "error", "database": status["database"]["status"], "worker": status["worker"]["status"]}
+    body = {
+        "status": "ok" if ok else "error",
+        "database": status["database"]["status"],
+        "worker": status["worker"]["status"],
+    }
     return body, 200 if ok else 503
 
 
@@ -104,5 +108,3 @@ def metrics():
             value = {"ok": 1, "off": 0, "error": -1}[component["status"]]
             lines.append(f'dalla_component_up{{component="{name}"}} {value}')
     return Response("\n".join(lines) + "\n", content_type="text/plain; version=0.0.4; charset=utf-8")
-
-

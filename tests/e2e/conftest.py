@@ -106,7 +106,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture
 def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterator[Any]:
     """A fresh page. Any console error or failed script makes the test fail; failures leave a screenshot."""
-    options: dict[str, Any] = {"viewport": {"width": 1360, "height": 900}, "base_url": server.url, "reduced_motion": "reduce"}
+    options: dict[str, Any] = {
+        "viewport": {"width": 1360, "height": 900},
+        "base_url": server.url,
+        "reduced_motion": "reduce",
+    }
     marker = request.node.get_closest_marker("viewport")
     if marker:
         options["viewport"] = dict(zip(("width", "height"), marker.args, strict=True))

@@ -154,7 +154,9 @@ def test_items_that_failed_are_kept(queue):
     queue.register("batch", lambda ctx, p: ctx.item_failed("img_1", "broken", "It is damaged."), lane="cpu")
     queue.start()
     job = queue.wait(queue.submit("batch", {}).id, 10)
-    assert job.status == "completed" and job.items_failed == [{"id": "img_1", "code": "broken", "detail": "It is damaged."}]
+    assert job.status == "completed" and job.items_failed == [
+        {"id": "img_1", "code": "broken", "detail": "It is damaged."}
+    ]
 
 
 def test_stopping_the_app_queues_restartable_work_again(tasks):
@@ -239,7 +241,10 @@ def test_kill_9_in_the_middle_leaves_nothing_running_for_ever(tmp_path):
     root = Path(__file__).parent.parent.parent
     database = tmp_path / "dalla.db"
     child = subprocess.Popen(
-        [sys.executable, "-c", program, str(database)], stdout=subprocess.PIPE, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}
+        [sys.executable, "-c", program, str(database)],
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
     )
     try:
         id = child.stdout.readline().decode().strip()

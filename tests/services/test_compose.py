@@ -16,11 +16,18 @@ LUNA = Character(
     name="Luna",
     trigger_word="luna_character",
     prompt_settings=PromptSettings(
-        base_prompt="a beautiful portrait of luna_character", negative_prompt="ugly, disfigured", style="artistic", mood="serene"
+        base_prompt="a beautiful portrait of luna_character",
+        negative_prompt="ugly, disfigured",
+        style="artistic",
+        mood="serene",
     ),
     narratives=[
         Narrative(
-            id="n1", title="The Crystal Quest", description="Luna is searching for a crystal.", start_date="2025-08-01", end_date="2025-08-31"
+            id="n1",
+            title="The Crystal Quest",
+            description="Luna is searching for a crystal.",
+            start_date="2025-08-01",
+            end_date="2025-08-31",
         )
     ],
 )
@@ -73,7 +80,10 @@ def test_what_is_said_twice_is_said_once():
     [
         ("red dress", {"words": ["red", "dress"], "not_words": []}),
         ('"red dress" -hat', {"words": ["red dress"], "not_words": ["hat"]}),
-        ("model:sdxl.safetensors is:starred", {"words": [], "not_words": [], "model": "sdxl.safetensors", "starred": True}),
+        (
+            "model:sdxl.safetensors is:starred",
+            {"words": [], "not_words": [], "model": "sdxl.safetensors", "starred": True},
+        ),
         ("-is:starred", {"words": [], "not_words": [], "starred": False}),
         ("unknown:thing", {"words": ["unknown:thing"], "not_words": []}),
         ("after:2026-01-01", {"words": [], "not_words": [], "after": "2026-01-01T00:00:00.000Z"}),

@@ -39,7 +39,10 @@ def test_the_whole_record_can_be_sent_back(client, luna):
 
 
 def test_id_in_body_and_query(client, luna):
-    assert client.put("/api/characters", json={"id": luna["id"], "backstory": "A forest."}).json["backstory"] == "A forest."
+    assert (
+        client.put("/api/characters", json={"id": luna["id"], "backstory": "A forest."}).json["backstory"]
+        == "A forest."
+    )
     assert client.put("/api/characters", json={"backstory": "x"}).status_code == 422
     assert client.delete(f"/api/characters?id={luna['id']}").json["success"] is True
     assert client.get(f"/api/characters/{luna['id']}").status_code == 404
@@ -100,7 +103,10 @@ def test_keys_are_write_only(client, container, luna):
     assert b"IGQVJ-very-secret" not in everything
     again = client.put(address, json={"instagramApiKey": "••••6f2a", "name": "Luna"}).json  # the mask sent back
     assert again["hasInstagramApiKey"] is True
-    assert container.characters.credential(container.characters.get(luna["id"]), "instagram_api_key") == "IGQVJ-very-secret-6f2a"
+    assert (
+        container.characters.credential(container.characters.get(luna["id"]), "instagram_api_key")
+        == "IGQVJ-very-secret-6f2a"
+    )
     cleared = client.put(address, json={"instagramApiKey": None}).json
     assert cleared["instagramApiKey"] is None and cleared["hasInstagramApiKey"] is False
 
@@ -124,7 +130,9 @@ def test_the_seeds_file_works_and_its_plain_keys_move_out(client, container):
     assert stored["instagramApiKey"] == f"secret:{shown['id']}/instagramApiKey"
     unchanged = {k: v for k, v in seed[0].items() if not k.startswith("twitter") and k != "instagramApiKey"}
     assert {k: stored[k] for k in unchanged} == unchanged
-    assert not any("TWITTER_ACCESS_SECRET" in p.read_text(errors="replace") for p in file.parent.glob("characters.json*"))
+    assert not any(
+        "TWITTER_ACCESS_SECRET" in p.read_text(errors="replace") for p in file.parent.glob("characters.json*")
+    )
     character = container.characters.get(shown["id"])
     assert container.characters.credential(character, "twitter_access_secret") == "TWITTER_ACCESS_SECRET"
 

@@ -52,7 +52,12 @@ def test_the_seeds_call_waits_and_answers_base64(client, luna):
     picture = Image.open(io.BytesIO(base64.b64decode(body["image"])))
     assert picture.size == (64, 64) and picture.format == "PNG" and body["images"] == [body["image"]]
     assert body["prompt"] == "a beautiful portrait of luna_character, in a magical forest, artistic, serene"
-    assert (body["negativePrompt"], body["seed"], body["engine"], body["family"]) == ("ugly, disfigured", 7, "comfyui", "sd15")
+    assert (body["negativePrompt"], body["seed"], body["engine"], body["family"]) == (
+        "ugly, disfigured",
+        7,
+        "comfyui",
+        "sd15",
+    )
     item = client.get(f"/api/media/{body['mediaId']}").json
     assert item["characterId"] == luna["id"] and item["taskId"] == body["taskId"]
     recipe = item["recipe"]
@@ -62,14 +67,21 @@ def test_the_seeds_call_waits_and_answers_base64(client, luna):
 
 
 def test_asking_not_to_wait(client):
-    answer = client.post("/api/generate-image", json={"prompt": "x", **SMALL, "model": "sd15.safetensors"}, headers={"Prefer": "respond-async"})
+    answer = client.post(
+        "/api/generate-image",
+        json={"prompt": "x", **SMALL, "model": "sd15.safetensors"},
+        headers={"Prefer": "respond-async"},
+    )
     assert answer.status_code == 202 and answer.headers["Location"] == f"/api/tasks/{answer.json['taskId']}"
     done = client.get(f"{answer.headers['Location']}?wait=20").json
     assert done["status"] == "completed" and done["progress"] == 1.0
     assert client.get(f"/api/media?taskId={done['taskId']}").json["total"] == 1
 
 
-@pytest.mark.parametrize("model", ["sd15.safetensors", "sdxl.safetensors", "sd3.safetensors", "flux1-dev-fp8.safetensors", "flux1-dev.safetensors"])
+@pytest.mark.parametrize(
+    "model",
+    ["sd15.safetensors", "sdxl.safetensors", "sd3.safetensors", "flux1-dev-fp8.safetensors", "flux1-dev.safetensors"],
+)
 def test_every_family(client, model):
     answer = generate(client, model=model, prompt="a lake")
     assert answer.status_code == 200, answer.json
@@ -77,7 +89,13 @@ def test_every_family(client, model):
 
 
 def test_recall_makes_the_same_picture_again(client, luna):
-    first = generate(client, characterId=luna["id"], prompt="by the sea", batchSize=2, loras=[{"name": "style_sd15.safetensors", "strength": 0.8}]).json
+    first = generate(
+        client,
+        characterId=luna["id"],
+        prompt="by the sea",
+        batchSize=2,
+        loras=[{"name": "style_sd15.safetensors", "strength": 0.8}],
+    ).json
     assert len(first["mediaIds"]) == 2
     request = client.get(f"/api/media/{first['mediaIds'][1]}/recipe").json["request"]
     again = client.post("/api/generate-image", json=request)
@@ -111,7 +129,12 @@ def test_upscale_makes_a_new_picture_of_the_old(client, luna):
     done = client.get(f"/api/tasks/{task.json['taskId']}?wait=20").json
     assert done["status"] == "completed", done
     bigger = client.get(f"/api/media/{done['result']['mediaId']}").json
-    assert (bigger["width"], bigger["origin"], bigger["parentId"], bigger["characterId"]) == (128, "upscaled", first, luna["id"])
+    assert (bigger["width"], bigger["origin"], bigger["parentId"], bigger["characterId"]) == (
+        128,
+        "upscaled",
+        first,
+        luna["id"],
+    )
     assert client.post(f"/api/media/{first}/upscale", json={"factor": 9}).status_code == 422
 
 
@@ -168,7 +191,9 @@ def test_a_failure_is_the_answer_and_stays_with_the_task(client, comfy):
 
 def test_cancel_reaches_the_server(client, comfy):
     comfy.pause()
-    id = client.post("/api/generate-image?async=1", json={"model": "sd15.safetensors", **SMALL, "prompt": "slow one"}).json["taskId"]
+    id = client.post(
+        "/api/generate-image?async=1", json={"model": "sd15.safetensors", **SMALL, "prompt": "slow one"}
+    ).json["taskId"]
     for _ in range(400):
         if comfy.running:
             break
@@ -193,7 +218,11 @@ def test_the_same_key_draws_once(client):
 def test_a_refused_wish_frees_its_key(client):
     bad = client.post("/api/generate-image?async=1", json={"prompt": ""}, headers={"Idempotency-Key": "k2"})
     assert bad.status_code == 422
-    good = client.post("/api/generate-image?async=1", json={"prompt": "x", **SMALL, "model": "sd15.safetensors"}, headers={"Idempotency-Key": "k2"})
+    good = client.post(
+        "/api/generate-image?async=1",
+        json={"prompt": "x", **SMALL, "model": "sd15.safetensors"},
+        headers={"Idempotency-Key": "k2"},
+    )
     assert good.status_code == 202
 
 
@@ -221,7 +250,11 @@ def test_an_unrecognised_model_can_be_given_its_family(client, comfy, container)
     # A text encoder and nothing that tells a family, neither in the header nor in the name.
     part = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
     vae = "first_stage_model.decoder.conv_in.weight"
-    comfy._put("checkpoints", "mystery.safetensors", comfy_draw.safetensors({part: ("F32", [1], bytes(4)), vae: ("F32", [1], bytes(4))}))
+    comfy._put(
+        "checkpoints",
+        "mystery.safetensors",
+        comfy_draw.safetensors({part: ("F32", [1], bytes(4)), vae: ("F32", [1], bytes(4))}),
+    )
     answer = generate(client, prompt="x", model="mystery.safetensors")
     assert answer.status_code == 422 and "modelFamilies" in answer.json["remedy"]
     client.patch("/api/settings", json={"modelFamilies": {"mystery.safetensors": "sd15"}})

@@ -29,7 +29,9 @@ def routes(app):
 
 def test_every_route_refuses_the_wrong_method_with_a_problem(app, client):
     for rule in routes(app):
-        wrong = next(m for m in ("PUT", "PATCH", "DELETE", "POST") if m not in rule.methods and not _has(app, rule.rule, m))
+        wrong = next(
+            m for m in ("PUT", "PATCH", "DELETE", "POST") if m not in rule.methods and not _has(app, rule.rule, m)
+        )
         answer = client.open(re.sub(r"<[^>]+>", "x1", rule.rule), method=wrong)
         is_problem(answer, 405)
         assert "GET" in answer.headers["Allow"] or "POST" in answer.headers["Allow"]
@@ -44,12 +46,17 @@ def test_every_route_that_takes_a_body_refuses_a_broken_one(app, client):
         for method in {"POST", "PUT", "PATCH", "DELETE"} & set(rule.methods):
             address = re.sub(r"<[^>]+>", "x1", rule.rule)
             is_problem(client.open(address, method=method, data=b'{"a": ', content_type="application/json"), 400)
-            is_problem(client.open(address, method=method, data=b"a=1", content_type="application/x-www-form-urlencoded"), 415)
+            is_problem(
+                client.open(address, method=method, data=b"a=1", content_type="application/x-www-form-urlencoded"), 415
+            )
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"x"', b"3", b"null", b"[" * 5000, b"\xff\xfe", b"NaN", b'{"name": NaN}'])
 def test_json_that_is_no_object(client, body):
-    assert is_problem(client.post("/api/characters", data=body, content_type="application/json"))["status"] in (400, 422)
+    assert is_problem(client.post("/api/characters", data=body, content_type="application/json"))["status"] in (
+        400,
+        422,
+    )
 
 
 def test_unknown_addresses(client):
@@ -59,7 +66,10 @@ def test_unknown_addresses(client):
 
 
 def test_twenty_megabytes_of_json(client):
-    is_problem(client.post("/api/characters", data=b'{"name":"' + b"x" * 20_000_000 + b'"}', content_type="application/json"), 413)
+    is_problem(
+        client.post("/api/characters", data=b'{"name":"' + b"x" * 20_000_000 + b'"}', content_type="application/json"),
+        413,
+    )
     assert client.get("/api/characters").json == []
 
 
@@ -105,5 +115,9 @@ def test_headers(client):
 
 
 def test_query_mistakes_are_named(client):
-    for address, field in (("/api/media?limit=0", "limit"), ("/api/media?colour=red", "colour"), ("/api/tasks?limit=x", "limit")):
+    for address, field in (
+        ("/api/media?limit=0", "limit"),
+        ("/api/media?colour=red", "colour"),
+        ("/api/tasks?limit=x", "limit"),
+    ):
         assert is_problem(client.get(address), 422)["errors"][0]["field"] == field

@@ -172,12 +172,19 @@ def test_inspect_reads_foreign_recipes_without_keeping(client):
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", "a cat, sitting\nNegative prompt: dog\nSteps: 30, Sampler: DPM++ 2M Karras, CFG scale: 7, Seed: 99, Size: 512x768, Model: dream")  # fmt: skip
     answer = client.post(
-        "/api/media/inspect", data={"file": (io.BytesIO(png(pnginfo=info)), "cat.png")}, content_type="multipart/form-data"
+        "/api/media/inspect",
+        data={"file": (io.BytesIO(png(pnginfo=info)), "cat.png")},
+        content_type="multipart/form-data",
     )
     assert answer.json["source"] == "a1111"
     request = answer.json["request"]
     assert (request["prompt"], request["negativePrompt"], request["seed"]) == ("a cat, sitting", "dog", 99)
-    assert (request["sampler"], request["scheduler"], request["width"], request["height"]) == ("dpmpp_2m", "karras", 512, 768)
+    assert (request["sampler"], request["scheduler"], request["width"], request["height"]) == (
+        "dpmpp_2m",
+        "karras",
+        512,
+        768,
+    )
     assert client.get("/api/media").json["total"] == 0
 
 

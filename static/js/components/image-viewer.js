@@ -1,6 +1,6 @@
 /**
  * Full-screen viewer: zoom, pan, ←/→, `i` info, `.` star, Del, Esc.
- * `open(items, index, {total, more})`: `more()` → Promise<items> is asked when the end comes near (the longer list replaces the old).
+ * `open(items, index, {total, more})`: `more(index)` → Promise<items> is asked when the end, or a place that is not loaded, comes near (its list replaces the old).
  * Property `actions` [{key, label, icon}] adds buttons. `details(item)` → markup replaces the built-in info panel.
  * `patch(id, changes)`, `remove(id)`, `close()`, `current`.
  * Emits image-viewer:change {item, index}, :star {item, starred}, :delete {item}, :action {key, item}, :close.
@@ -29,11 +29,11 @@ class ImageViewer extends HTMLElement {
     emit(this, "image-viewer:change", { item: this.current, index });
   }
   close() { this.#dialog?.close(); }
-  patch(id, changes) { this.#items = this.#items.map((item) => (item.id === id ? { ...item, ...changes } : item)); if (this.isOpen) this.#render(); }
+  patch(id, changes) { this.#items = this.#items.map((item) => (item?.id === id ? { ...item, ...changes } : item)); if (this.isOpen) this.#render(); }
   remove(id) {
-    const at = this.#items.findIndex((item) => item.id === id);
+    const at = this.#items.findIndex((item) => item?.id === id);
     if (at < 0) return;
-    this.#items = this.#items.filter((item) => item.id !== id);
+    this.#items = this.#items.filter((item) => item?.id !== id);
     this.#total -= 1;
     if (!this.#items.length) { this.close(); return; }
     if (at < this.#i || this.#i >= this.#items.length) this.#i = Math.max(0, this.#i - 1);
@@ -93,16 +93,24 @@ class ImageViewer extends HTMLElement {
   async #go(step) {
     const next = this.#i + step;
     if (next < 0) return;
-    if (this.#more && !this.#asking && next >= this.#items.length - 5 && this.#items.length < this.#total) {
+    let to = next;
+    const gap = [0, 1, 2, 3, 4, 5].map((k) => next + k * step).find((i) => i >= 0 && i < this.#total && !this.#items[i]);
+    if (this.#more && !this.#asking && gap !== undefined) {
       this.#asking = true;
-      const ask = this.#more().then((items) => { if (items) this.#items = items; }).catch(() => {}).finally(() => { this.#asking = false; if (this.isOpen) this.#render(); });
-      if (next >= this.#items.length) await ask;
+      const id = this.current?.id;
+      const ask = this.#more(gap).then((items) => {
+        if (!items) return;
+        const at = items.findIndex((item) => item?.id === id); // the list may have grown at its beginning
+        if (at >= 0 && this.current?.id === id) { to = at + step; this.#i = at; }
+        this.#items = items;
+      }).catch(() => {}).finally(() => { this.#asking = false; if (this.isOpen) this.#render(); });
+      if (!this.#items[next]) await ask;
     }
-    if (next >= this.#items.length) return;
-    this.#i = next;
+    if (!this.#items[to]) return;
+    this.#i = to;
     this.#reset();
     this.#render();
-    emit(this, "image-viewer:change", { item: this.current, index: next });
+    emit(this, "image-viewer:change", { item: this.current, index: to });
   }
 
   #key(event) {

@@ -3,6 +3,8 @@
  *
  * Properties
  *   loadPage(cursor, limit) → Promise<{items, nextCursor, total}>; set it, then call `reload()`
+ *   loadRange(offset, limit, first) → Promise<{items, total}>: instead of loadPage, for long lists: only what is looked at is
+ *              loaded, so a jump into the middle costs one request. `first` is the item at place 0: answer the list as it is from there
  *   size       cell width in px (the real one fills the row), default 180
  *   fit        "cover" | "contain"
  *   label      accessible name
@@ -10,10 +12,11 @@
  *   emptyView  markup for an empty list
  *   badges     (item) → [{icon, label}] shown at the bottom of a cell, added to length and "Posted"
  *   dragType   a MIME type: cells can then be dragged, the data is the JSON list of ids (the selection when it is part of it)
- *   items, total, selection (Set of ids; assign an iterable to change), allLoaded
+ *   items (with loadRange: undefined where nothing is loaded yet), total, selection (Set of ids; assign an iterable to change), allLoaded
  * Methods
  *   reload(), prepend(item), patch(id, changes), remove(ids) → removed items with their places, restore(removed),
- *   find(id) → item, selectAll(), clearSelection(), focusItem(id), more() (loads the next page)
+ *   find(id) → item, selectAll(), clearSelection(), focusItem(id), more() (loads the next page),
+ *   ensure(from, to?) (with loadRange: loads these places)
  * Events (bubbling)
  *   media-grid:open {item, index}   media-grid:select {ids, total}   media-grid:star {item, starred}
  *   media-grid:delete {ids}         media-grid:loaded {items, total}
@@ -28,6 +31,7 @@ const GAP = 8;
 const OVERSCAN = 2;
 const PAGE = 100;
 const CATCH_UP = 500;
+const RANGE = 10_000; // places a Shift selection may load
 
 export const thumbUrl = (item) => item.thumbUrl ?? `/api/media/${encodeURIComponent(item.id)}/thumb`;
 export const fileUrl = (item) => item.fileUrl ?? `/api/media/${encodeURIComponent(item.id)}/file`;
@@ -35,9 +39,9 @@ export const altOf = (item) => item.altText || item.caption || item.prompt || (i
 
 class MediaGrid extends HTMLElement {
   ownsContent = true;
-  loadPage = null; label = "Pictures"; clickMode = "open"; emptyView = null; badges = () => []; dragType = "";
+  loadPage = null; loadRange = null; label = "Pictures"; clickMode = "open"; emptyView = null; badges = () => []; dragType = "";
   #items = []; #index = new Map(); #total = 0; #cursor = null; #done = false; #loading = null; #error = null; #generation = 0;
-  #selection = new Set(); #anchor = -1; #focus = 0; #size = 180; #fit = "cover"; #columns = 1; #cell = 180; #frame = 0; #stop = null; #rows = new Map(); #started = false;
+  #selection = new Set(); #anchor = -1; #focus = 0; #size = 180; #fit = "cover"; #columns = 1; #cell = 180; #frame = 0; #stop = null; #rows = new Map(); #started = false; #asked = new Map(); #wantTimer = 0; #wanted = [0, 0]; #shape = 0;
 
   get items() { return this.#items; }
   get total() { return this.#total; }
@@ -89,17 +93,18 @@ class MediaGrid extends HTMLElement {
 
   /** Load the next page. */
   more(limit = PAGE) {
-    if (this.#loading || this.#done || this.#error || !this.loadPage) return this.#loading ?? Promise.resolve();
+    if (this.#loading || this.#done || this.#error || !(this.loadPage ?? this.loadRange)) return this.#loading ?? Promise.resolve();
     const generation = this.#generation;
     this.#loading = (async () => {
       try {
-        const page = await this.loadPage(this.#cursor, limit);
+        const page = this.loadRange ? await this.loadRange(0, limit, null) : await this.loadPage(this.#cursor, limit);
         if (generation !== this.#generation) return;
         if (this.fresh) { this.#items = []; this.#index.clear(); this.fresh = false; this.#selection.clear(); this.#focus = 0; this.#rows.forEach((r) => r.remove()); this.#rows.clear(); }
         for (const item of page.items) if (!this.#index.has(item.id)) { this.#index.set(item.id, this.#items.length); this.#items.push(item); }
         this.#cursor = page.nextCursor ?? null;
         this.#done = !this.#cursor;
-        this.#total = this.#done ? this.#items.length : Math.max(page.total ?? 0, this.#items.length);
+        this.#total = this.#done && !this.loadRange ? this.#items.length : Math.max(page.total ?? 0, this.#items.length);
+        if (this.loadRange) { this.#shape += 1; this.#asked.clear(); while (this.#items.length < this.#total) this.#items.push(undefined); }
       } catch (error) {
         if (generation !== this.#generation) return;
         this.#error = error;
@@ -114,9 +119,49 @@ class MediaGrid extends HTMLElement {
     return this.#loading;
   }
 
+  /** Load the places from..to that are not there yet. */
+  async ensure(from, to = from + 1) {
+    const blocks = [];
+    for (let b = Math.floor(Math.max(0, from) / PAGE) * PAGE; b < Math.min(to, this.#total); b += PAGE) if (this.#missing(b, b + PAGE)) blocks.push(b);
+    for (let i = 0; i < blocks.length; i += 4) await Promise.all(blocks.slice(i, i + 4).map((b) => this.#block(b)));
+  }
+  #missing(from, to) { for (let i = from; i < Math.min(to, this.#total); i += 1) if (!this.#items[i]) return true; return false; }
+  #block(offset) {
+    if (this.#asked.has(offset)) return this.#asked.get(offset);
+    const generation = this.#generation, shape = this.#shape;
+    const work = (async () => {
+      try {
+        const page = await this.loadRange(offset, PAGE, this.#items[0] ?? null);
+        if (generation !== this.#generation || shape !== this.#shape) return; // the places have moved meanwhile
+        if (page.total !== this.#total || page.items.some((item, k) => (this.#index.get(item.id) ?? offset + k) !== offset + k)) this.#forget(page.total);
+        page.items.forEach((item, k) => { this.#items[offset + k] = item; this.#index.set(item.id, offset + k); });
+      } catch { await new Promise((resolve) => setTimeout(resolve, 3000)); } // asked again while it is looked at
+      finally { if (this.#asked.get(offset) === work) this.#asked.delete(offset); }
+      if (generation === this.#generation) this.#paint(false);
+    })();
+    this.#asked.set(offset, work);
+    return work;
+  }
+  /** The list has changed elsewhere: what is not asked for again is not known any more. */
+  #forget(total) {
+    const first = this.#items[0];
+    this.#shape += 1;
+    this.#total = total;
+    this.#items = new Array(total).fill(undefined);
+    if (first && total) this.#items[0] = first;
+    this.#index = new Map(first && total ? [[first.id, 0]] : []);
+    this.#asked.clear();
+    this.#layout();
+    emit(this, "media-grid:loaded", { items: this.#items, total });
+  }
+  #want(from, to) {
+    this.#wanted = [from - (to - from), to + (to - from)]; // a screen more on both sides
+    if (!this.#wantTimer && this.#missing(...this.#wanted.map((i) => Math.max(0, i)))) this.#wantTimer = setTimeout(() => { this.#wantTimer = 0; this.ensure(...this.#wanted); }, 60); // not for all that only flies past
+  }
+
   prepend(item) {
     if (this.#index.has(item.id)) { this.patch(item.id, item); return; }
-    this.#items.unshift(item);
+    this.#items = [item, ...this.#items]; // a new list: the viewer goes on with the one it has
     this.#total += 1;
     this.#reindex();
   }
@@ -128,8 +173,8 @@ class MediaGrid extends HTMLElement {
   }
   remove(ids) {
     const gone = new Set(ids), removed = [];
-    this.#items.forEach((item, index) => { if (gone.has(item.id)) removed.push({ item, index }); });
-    this.#items = this.#items.filter((item) => !gone.has(item.id));
+    this.#items.forEach((item, index) => { if (item && gone.has(item.id)) removed.push({ item, index }); });
+    this.#items = this.#items.filter((item) => !item || !gone.has(item.id));
     this.#total -= removed.length;
     gone.forEach((id) => this.#selection.delete(id));
     this.#focus = Math.max(0, Math.min(this.#focus, this.#items.length - 1));
@@ -140,15 +185,23 @@ class MediaGrid extends HTMLElement {
     return removed;
   }
   restore(removed) {
+    this.#items = [...this.#items];
     for (const { item, index } of removed) { if (this.#index.has(item.id)) continue; this.#items.splice(Math.min(index, this.#items.length), 0, item); this.#total += 1; }
     this.#reindex();
   }
   find(id) { return this.#items[this.#index.get(id)]; }
-  selectAll() { this.selection = this.#items.map((i) => i.id); }
+  selectAll() { this.selection = this.#items.filter(Boolean).map((i) => i.id); }
   clearSelection() { this.selection = []; }
   focusItem(id) { const i = this.#index.get(id); if (i !== undefined) this.#setFocus(i, true); }
 
-  #reindex() { this.#index = new Map(this.#items.map((item, i) => [item.id, i])); this.#layout(true); this.#paintState(); }
+  #reindex() {
+    this.#shape += 1;
+    this.#asked.clear();
+    this.#index = new Map();
+    this.#items.forEach((item, i) => { if (item) this.#index.set(item.id, i); });
+    this.#layout();
+    this.#paintState();
+  }
 
   #layout() {
     if (!this.body) return;
@@ -183,16 +236,17 @@ class MediaGrid extends HTMLElement {
     for (const [r, el] of this.#rows) if (!wanted.has(r)) { el.remove(); this.#rows.delete(r); }
     for (const r of [...wanted].sort((a, b) => a - b)) {
       let el = this.#rows.get(r);
-      const waiting = el?.dataset.waiting === "1" && this.#items.length > r * this.#columns;
+      const waiting = el?.dataset.waiting === "1" && (this.loadRange || this.#items.length > r * this.#columns);
       if (!el) { el = document.createElement("div"); el.className = "mg-row"; el.setAttribute("role", "row"); this.#rows.set(r, el); this.body.append(el); } else if (!all && !waiting) continue;
       el.style.setProperty("transform", `translateY(${r * step}px)`);
       el.setAttribute("aria-rowindex", r + 1);
       const start = r * this.#columns, end = Math.min(start + this.#columns, this.#total);
-      el.dataset.waiting = end > this.#items.length ? "1" : "";
+      el.dataset.waiting = this.#missing(start, end) ? "1" : "";
       render(el, html`${Array.from({ length: end - start }, (_, k) => this.#cellView(start + k, k))}`);
     }
     const need = last * this.#columns;
-    if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0) this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
+    if (this.loadRange) this.#want(first * this.#columns, need);
+    else if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0) this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
   }
 
   #cellView(i, column) {
@@ -232,7 +286,8 @@ class MediaGrid extends HTMLElement {
   #open(index) { const item = this.#items[index]; if (item) emit(this, "media-grid:open", { item, index }); }
   #toggle(i) { const { id } = this.#items[i]; if (!this.#selection.delete(id)) this.#selection.add(id); this.#anchor = i; this.#selected(); }
   #range(i) {
-    const from = this.#anchor < 0 ? this.#focus : this.#anchor;
+    const from = this.#anchor < 0 ? this.#focus : this.#anchor, low = Math.min(from, i), high = Math.max(from, i);
+    if (this.loadRange && high - low <= RANGE && this.#missing(low, high + 1)) { this.ensure(low, high + 1).then(() => { if (!this.#missing(low, high + 1)) this.#range(i); }); return; }
     for (let k = Math.min(from, i); k <= Math.max(from, i); k += 1) if (this.#items[k]) this.#selection.add(this.#items[k].id);
     if (this.#anchor < 0) this.#anchor = from;
     this.#selected();
@@ -250,7 +305,8 @@ class MediaGrid extends HTMLElement {
     if (to !== undefined) {
       event.preventDefault();
       event.stopPropagation();
-      if (to < 0 || to > last || !this.#items[Math.min(to, last)]) { if (to > i && !this.#done) this.more(); return; }
+      if (to < 0 || to > last) return;
+      if (!this.#items[to]) { if (this.loadRange) this.ensure(to).then(() => { if (this.#items[to]) this.#setFocus(to, true); }); else if (to > i) this.more(); return; }
       if (event.shiftKey) { if (this.#anchor < 0) this.#anchor = i; this.#range(to); }
       this.#setFocus(to, true);
       return;

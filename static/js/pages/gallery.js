@@ -39,7 +39,12 @@ export async function mount(main) {
   grid.label = "Pictures";
   grid.badges = (item) => ({ imported: [{ icon: "upload", label: "Imported" }], upscaled: [{ icon: "expand", label: "Upscaled" }], edited: [{ icon: "edit", label: "Edited" }] })[item.origin] ?? [];
   grid.dragType = DRAG_TYPE;
-  grid.loadPage = (cursor, limit) => api.get("/api/media", { query: { ...filterOf(state), sort: state.sort, limit, cursor } });
+  grid.loadRange = (offset, limit, first) => {
+    const query = { ...filterOf(state), sort: state.sort, limit, offset: offset || null };
+    // What was made since the first picture of the list is not in the list yet: it must not move the places.
+    if (first && state.sort !== "oldest") query.before = state.before && `${state.before}T23:59:59.999Z` < first.createdAt ? state.before : first.createdAt;
+    return api.get("/api/media", { query });
+  };
 
   // ---------------------------------------------------------------- painting
 
@@ -108,6 +113,7 @@ export async function mount(main) {
   }
   function takeOut(ids) {
     const removed = grid.remove(ids);
+    if (removed.length < ids.length) grid.reload(); // some were not loaded: where they stood is not known
     if (viewer.isOpen) ids.forEach((id) => viewer.remove(id));
     view.forget(ids);
     afterwards();
@@ -119,7 +125,7 @@ export async function mount(main) {
       const done = await bulk("trash", ids);
       const removed = takeOut(done);
       loadCollections();
-      if (done.length) toast.success(`${count(done)} moved to the trash`, { undo: async () => { try { news.mine(done); await bulk("restore", done); grid.restore(removed); afterwards(); loadCollections(); } catch (error) { fail(error); } } });
+      if (done.length) toast.success(`${count(done)} moved to the trash`, { undo: async () => { try { news.mine(done); await bulk("restore", done); if (removed.length < done.length) grid.reload(); else grid.restore(removed); afterwards(); loadCollections(); } catch (error) { fail(error); } } });
     } catch (error) { fail(error); }
   }
   async function restore(ids) {

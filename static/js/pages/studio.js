@@ -163,7 +163,7 @@ export async function mount(main) {
   async function pickCharacter(id) {
     if (id === s.form.characterId) return;
     s.set({ characterId: id });
-    url.set({ character: null });
+    url.set({ character: null, characterId: null });
     s.view = s.view.kind === "live" && s.live ? s.view : { kind: "item", id: "" };
     await s.loadItems();
   }
@@ -210,9 +210,9 @@ export async function mount(main) {
   }, { signal });
 }
 
-/** ?character= ?recall= ?prompt= ?init= ?media=: how other pages send people here. */
+/** ?character= (or characterId=) ?recall= ?prompt= ?init= ?media=: how other pages send people here. */
 async function openFromAddress(s) {
-  const { character, recall, prompt, init, media } = url.all();
+  const { recall, prompt, init, media, characterId, character = characterId } = url.all();
   const changes = {};
   if (character !== undefined) { changes.characterId = session.find(character) ? character : ""; session.choose(changes.characterId); }
   else if (s.form.characterId && !session.find(s.form.characterId)) changes.characterId = "";

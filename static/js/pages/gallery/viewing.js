@@ -59,7 +59,7 @@ export function setUpViewer(viewer, grid, page) {
     viewer.actions = actions();
     const item = grid.items[index];
     if (push && !viewer.isOpen) { url.set({ media: item.id }, { push: true }); pushed = true; }
-    viewer.open(grid.items, index, { total: grid.total, more: () => grid.more().then(() => grid.items) });
+    viewer.open(grid.items, index, { total: grid.total, more: (at) => grid.ensure(at).then(() => grid.items) });
   }
 
   /** Open by id: in its place in the list when it is loaded, else alone. */

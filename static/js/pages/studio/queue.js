@@ -21,10 +21,10 @@ const about = (s, t) => s.mine.get(taskId(t))?.body?.prompt ?? "";
 
 function row(s, t) {
   const id = taskId(t), known = t.total > 0, running = t.status === "running";
-  const facts = running ? [known ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)] : ["Waiting"];
+  const facts = running ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)] : ["Waiting"];
   return html`<li class="st-task ${running ? "is-running" : ""}" data-key="${id}"><span class="st-task-pic">${t.previewUrl ? html`<img src="${t.previewUrl}" alt="">` : icon(running ? "studio" : "clock")}</span>
     <div class="st-task-body"><strong class="truncate">${t.title || words(t.kind)}</strong>${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
-      ${running && html`<progress max="1" aria-label="${t.title}" ${attrs({ value: known ? t.progress : null })}></progress>`}
+      ${running && html`<progress max="1" aria-label="${t.title}" ${attrs({ value: known && t.done > 0 ? t.progress : null })}></progress>`}
       <span class="small muted st-num">${t.cancelRequested ? "Stopping…" : facts.filter(Boolean).join(" · ")}</span></div>
     <button type="button" class="icon-btn st-mini" data-action="cancel-task" data-id="${id}" aria-label="Cancel ${t.title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button></li>`;
 }

@@ -6,7 +6,7 @@ export const SHAPES = [
   { key: "portrait", ratio: 4 / 5, label: "Portrait", short: "4:5", where: "Instagram feed" },
   { key: "story", ratio: 9 / 16, label: "Story", short: "9:16", where: "Stories, Reels" },
   { key: "photo", ratio: 3 / 2, label: "Photo", short: "3:2", where: "Classic photo" },
-  { key: "landscape", ratio: 16 / 9, label: "Landscape", short: "16:9", where: "X, covers" },
+  { key: "landscape", ratio: 16 / 9, label: "Wide", short: "16:9", where: "X, covers" },
 ];
 
 /**

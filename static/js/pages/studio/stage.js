@@ -40,14 +40,14 @@ const frame = (w, h, inner, extra = "") => html`<div class="st-frame ${extra}" d
 function liveView(s, live) {
   const { task, waiting } = live;
   const known = task.total > 0;
-  const facts = [known && `Step ${number(task.done)} of ${number(task.total)}`, task.rate && `${number(task.rate, task.rate < 10 ? 1 : 0)} steps/s`, eta(task.etaSeconds)].filter(Boolean);
+  const facts = [known && task.done > 0 && `Step ${number(task.done)} of ${number(task.total)}`, task.rate && `${number(task.rate, task.rate < 10 ? 1 : 0)} steps/s`, eta(task.etaSeconds)].filter(Boolean);
   const ahead = waiting > 0 ? ` · ${waiting} more waiting` : "";
-  const state = task.cancelRequested ? "Stopping…" : task.status === "queued" ? "Waiting for its turn" : known && task.done > 0 ? "Drawing" : task.message || "Starting";
+  const state = task.cancelRequested ? "Stopping…" : task.status === "queued" ? "Waiting for its turn" : known && task.done > 0 ? (task.kind === "upscale_image" ? "Enlarging" : "Drawing") : task.message || "Starting";
   return html`<div class="st-live" data-key="live-${taskId(task)}">
     <div class="st-fit">${frame(live.width, live.height, task.previewUrl ? html`<img src="${task.previewUrl}" alt="Preview of the unfinished picture">` : live.source ? html`<img class="is-dim" src="${thumbUrl(live.source)}" alt="The picture being enlarged">` : html`<span class="st-ghost" aria-hidden="true">${icon("studio")}</span>`, "is-live")}</div>
-    <div class="st-progress"><div class="st-progress-line"><strong>${state}</strong><span class="muted small">${facts.join(" · ")}${ahead}</span><span class="spacer"></span>${known && html`<span class="st-percent">${percent(task.progress)}</span>`}
+    <div class="st-progress"><div class="st-progress-line"><strong>${state}</strong><span class="muted small">${facts.join(" · ")}${ahead}</span><span class="spacer"></span>${known && task.done > 0 && html`<span class="st-percent">${percent(task.progress)}</span>`}
         <button type="button" class="btn btn-small" data-action="cancel-task" data-id="${taskId(task)}" ${attrs({ disabled: task.cancelRequested })}>${icon("x")}Cancel</button></div>
-      <progress max="1" aria-label="${task.title}" ${attrs({ value: known ? task.progress : task.status === "queued" ? 0 : null })}></progress></div></div>`;
+      <progress max="1" aria-label="${task.title}" ${attrs({ value: task.status === "queued" ? 0 : known && task.done > 0 ? task.progress : null })}></progress></div></div>`;
 }
 
 function problemView(error, { id, title, s }) {
@@ -79,9 +79,9 @@ function resultView(s, item) {
     <div class="st-fit"><button type="button" class="st-zoom" data-action="zoom" aria-label="Open large" title="Open large (Enter)">${frame(item.width, item.height, html`<img src="${fileUrl(item)}" alt="${altOf(item)}" data-key="img-${item.id}">`)}</button></div>
     <div class="st-acts"><div class="st-acts-row" role="toolbar" aria-label="What to do with this picture">
       <button type="button" class="icon-btn st-star" data-action="star" aria-pressed="${String(Boolean(item.starred))}" aria-label="${item.starred ? "Remove star" : "Star"}" title="Star (.)">${icon(item.starred ? "star-filled" : "star")}</button>
-      ${act("again", "refresh", "Same again", { ...recipe, title: recipe.title ?? "Same settings, another seed" })}
+      ${act("again", "refresh", "Again", { ...recipe, title: recipe.title ?? "Same again: the same settings, another seed" })}
       ${act("vary-subtle", "layers", "Vary subtle", { title: "Redraw from this picture, changing little" })}${act("vary-strong", "bolt", "Vary strong", { title: "Redraw from this picture, changing much" })}
-      ${act("upscale", "expand", "Upscale 2×")}${act("as-init", "image", "Start from it", { title: "Use as the picture to start from" })}
+      ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}${act("as-init", "image", html`<span class="st-wide">Start from it</span>`, { title: "Use as the picture to start from (i)", "aria-label": "Use as the picture to start from" })}
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe })}>${icon("undo")}<span>Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
       <span class="spacer"></span>
@@ -116,7 +116,7 @@ function strip(s) {
   const inSession = items.filter((i) => s.session.has(i.id)), before = items.filter((i) => !s.session.has(i.id));
   const cell = (item) => html`<button type="button" role="option" class="st-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" ${attrs({ "aria-selected": String(item.id === s.current?.id && s.view.kind === "item"), tabindex: item.id === s.current?.id ? 0 : -1, "aria-label": altOf(item).slice(0, 120) })}><img src="${thumbUrl(item)}" alt="" loading="lazy">${item.starred && html`<span class="st-cell-star">${icon("star-filled")}</span>`}</button>`;
   return html`<div class="st-strip" role="listbox" aria-label="Latest pictures" aria-orientation="horizontal" data-key="strip" tabindex="${s.current ? -1 : 0}">
-    ${s.live && html`<button type="button" role="option" class="st-cell is-live" data-key="live" data-action="show-live" aria-selected="${String(s.view.kind === "live")}" aria-label="In work" tabindex="-1">${s.live.task.previewUrl ? html`<img src="${s.live.task.previewUrl}" alt="">` : icon("studio")}<progress max="1" aria-hidden="true" ${attrs({ value: s.live.task.total ? s.live.task.progress : null })}></progress></button>`}
+    ${s.live && html`<button type="button" role="option" class="st-cell is-live" data-key="live" data-action="show-live" aria-selected="${String(s.view.kind === "live")}" aria-label="In work" tabindex="-1">${s.live.task.previewUrl ? html`<img src="${s.live.task.previewUrl}" alt="">` : icon("studio")}<progress max="1" aria-hidden="true" ${attrs({ value: s.live.task.status === "queued" ? 0 : s.live.task.total && s.live.task.done > 0 ? s.live.task.progress : null })}></progress></button>`}
     ${inSession.map(cell)}
     ${inSession.length > 0 && before.length > 0 && html`<span class="st-rule" data-key="rule" role="presentation"><span>Earlier</span></span>`}
     ${before.map(cell)}
