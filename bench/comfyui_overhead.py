@@ -35,7 +35,7 @@ from dalla.records.family import FAMILIES  # noqa: E402
 from dalla.records.image import ImageRequest  # noqa: E402
 
 PROMPT = "sks person"
-SIZES = {"quick": (64, 2), "longer": (128, 20)}
+SIZES = {"quick": (64, 2), "longer": (64, 20)}
 
 
 class Silent:

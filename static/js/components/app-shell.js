@@ -12,7 +12,7 @@ import { prefs } from "../prefs.js";
 import { overall, taskId } from "../tasks.js";
 import { avatar } from "./avatar.js";
 
-const MARK = raw('<svg class="mark" viewBox="0 0 24 24" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"><path d="M8.4 21h7.2c2-2.7 1.7-5.8-.5-8-.8-.9-1.1-1.9-1.1-3h-4c0 1.1-.3 2.1-1.1 3-2.2 2.2-2.5 5.3-.5 8Z"/><path d="M9.2 10 12 5.4l2.8 4.6M14.2 11.4c2.9.2 5.1-1.3 6.3-4.4M9.3 12.5C5.8 12.3 3.8 9.9 4.3 6.6l4.6.9M12 3.4v.01"/></g></svg>');
+const MARK = raw('<svg class="mark" viewBox="0 0 24 24" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"><path d="M7.6 20.5h8.3c1.5-2 1.9-4.2 1-6.2-.8-1.8-2.6-2.6-2.9-4.3H9.5c-.3 1.7-2.1 2.5-2.9 4.3-.9 2-.5 4.2 1 6.2Z"/><path d="M9.5 10c.2-2.2 1-3.5 2.25-4.3C13 6.5 13.8 7.8 14 10M11.75 5.5V3.4M16.8 14.1c2.7-.6 4.2-3 4.2-7.1-1.8 2.4-3.9 3.6-6.5 4M6.6 14.3C3.7 13.7 2.5 10.7 3.8 7.7c1.6-.4 3.7.1 5.7 1.8"/></g></svg>');
 const THEMES = [["light", "Light", "sun"], ["dark", "Dark", "moon"], ["system", "System", "system"]];
 
 class AppShell extends HTMLElement {

@@ -124,7 +124,7 @@ function machine(home, samples) {
   const now = samples.at(-1) ?? home.machine ?? {};
   const rows = [
     { name: "CPU", glyph: "cpu", value: now.cpu === undefined ? null : percent(now.cpu / 100), values: samples.map((s) => s.cpu), max: 100 },
-    { name: "Memory", glyph: "memory", value: now.memoryTotal ? `${bytes(now.memoryUsed)} / ${bytes(now.memoryTotal)}` : null, values: samples.map((s) => s.memoryUsed), max: now.memoryTotal, tone: 2 },
+    { name: "Memory", glyph: "memory", value: now.memoryTotal ? bytes(now.memoryUsed) : null, values: samples.map((s) => s.memoryUsed), max: now.memoryTotal, tone: 2 },
     { name: "GPU", glyph: "gpu", value: now.gpu === undefined || now.gpu === null ? null : percent(now.gpu / 100), values: samples.map((s) => s.gpu), max: 100 },
     { name: "GPU memory", glyph: "layers", value: now.gpuMemoryUsed === undefined || now.gpuMemoryUsed === null ? null : bytes(now.gpuMemoryUsed), values: samples.map((s) => s.gpuMemoryUsed), max: now.gpuMemoryTotal, tone: 2 },
   ].filter((r) => r.value);

@@ -126,7 +126,7 @@ export async function mount(main) {
     swap: () => s.tune({ shape: "custom", width: s.v.height, height: s.v.width }),
     count: (_e, el) => s.set({ batchSize: Math.max(1, Math.min(8, s.form.batchSize + Number(el.dataset.step))) }),
     engine: (_e, el) => s.set({ engine: el.dataset.id, model: el.dataset.id !== "auto" && s.found.model && s.found.model.engine !== el.dataset.id ? "" : s.form.model }),
-    "use-builtin": (_e, el) => { const { body } = s.view; s.set({ engine: "builtin", model: "" }); if (el.dataset.again && body) againWith(body); },
+    "use-builtin": (_e, el) => { const { body } = s.view; s.set({ engine: "builtin", model: "" }); if (s.found.missing && s.found.standard) s.set({ model: s.found.standard.name }); if (el.dataset.again && body) againWith(body); },
     "use-standard": (_e, el) => { const { body } = s.view; s.set({ model: s.found.standard.name }); if (el.dataset.again && body) againWith(body); },
     "check-engines": (_e, el) => busy(el, () => s.loadCatalog().catch((error) => toast.error(error))),
     "lora-remove": (_e, el) => withLoras((list) => { list.splice(Number(el.dataset.i), 1); }),

@@ -33,7 +33,7 @@ function modelField(s) {
       ${form.model && !found.model && html`<option value="?" ${attrs({ selected: true, disabled: true })}>${form.model} (not available)</option>`}
       ${[...groups].map(([label, list]) => html`<optgroup label="${label}">${list.map((m) => html`<option value="${m.engine}:${m.name}" ${attrs({ selected: `${m.engine}:${m.name}` === chosen, disabled: !m.family })}>${m.label}${m.sizeBytes ? ` – ${bytes(m.sizeBytes)}` : ""}</option>`)}</optgroup>`)}</select>
     ${found.model?.note && html`<p class="field-hint">${found.model.note}</p>`}
-    ${found.missing && html`<p class="field-hint st-warn">${icon("alert")}<span>“${found.missing}”${found.from === "character" ? `, which ${s.character.name} prefers,` : ""} is not among the models that can be used now.${found.standard && html` <button type="button" class="st-link" data-action="use-standard">Use ${found.standard.label}</button>`}</span></p>`}
+    ${found.missing && !s.errors.model && html`<p class="field-hint st-warn">${icon("alert")}<span>“${found.missing}”${found.from === "character" ? `, which ${s.character.name} prefers,` : ""} is not among the models that can be used now.${found.standard && html` <button type="button" class="st-link" data-action="use-standard">Use ${found.standard.label}</button>`}</span></p>`}
     ${fault(s, "model")}</div>`;
 }
 

@@ -107,7 +107,7 @@ function footer(s) {
   const seconds = model && expect(s.speed, { model: model.name, steps: s.v.steps, batchSize: n, width: s.v.width ?? model.defaults.width, height: s.v.height ?? model.defaults.height });
   const facts = model ? [model.label.replace(/ \(.*\)$/, ""), s.v.shape === "init" ? "size of the picture" : `${s.v.width} × ${s.v.height}`, seconds && `about ${duration(seconds < 10 ? Math.ceil(seconds) : Math.round(seconds / 5) * 5)}`].filter(Boolean)
     : [missing ? `${middle(missing, 28)} is not available` : "No model to draw with"];
-  return html`${Object.keys(s.errors).length > 0 && html`<p class="field-error st-sum" role="alert">${icon("alert")}<span>${s.errorLine}</span></p>`}
+  return html`${Object.keys(s.errors).length > 0 && s.errorLine && html`<p class="field-error st-sum" role="alert">${icon("alert")}<span>${s.errorLine}</span></p>`}
     <div class="st-go-row"><div class="st-count" role="group" aria-label="How many pictures">
         <button type="button" class="icon-btn" data-action="count" data-step="-1" aria-label="One less" ${attrs({ disabled: n <= 1 })}>${icon("minus")}</button>
         <output id="st-count" aria-live="polite" aria-label="${plural(n, "picture")}">${n}</output>

@@ -10,9 +10,8 @@ export function queueView(s) {
   const waiting = active.filter((t) => t.status === "queued");
   const done = (s.items ?? []).filter((i) => s.session.has(i.id)).slice(0, 12);
   return html`<header class="st-queue-head"><h2>Queue</h2><span class="muted small">${active.length ? `${active.length} active` : "empty"}</span><span class="spacer"></span>
-      ${waiting.length > 1 && html`<button type="button" class="btn btn-small btn-ghost" data-action="cancel-waiting" title="Cancel all that have not begun">Cancel ${waiting.length} waiting</button>`}
       <button type="button" class="icon-btn st-mini st-fold" data-action="fold-queue" aria-label="Hide the queue" title="Hide the queue">${icon("chevron-right")}</button></header>
-    ${active.length > 0 ? html`<ul class="st-tasks">${active.map((t) => row(s, t))}</ul>` : html`<p class="muted small st-quiet">Press Generate as often as you like; what cannot start at once waits here.</p>`}
+    ${active.length > 0 ? html`<ul class="st-tasks">${active.map((t) => row(s, t))}</ul>${waiting.length > 1 && html`<button type="button" class="btn btn-small btn-ghost st-cancel-all" data-action="cancel-waiting">${icon("x")}Cancel all but the current</button>`}` : html`<p class="muted small st-quiet">Press Generate as often as you like; what cannot start at once waits here.</p>`}
     ${failed.length > 0 && html`<h3 class="st-sub">Did not work<button type="button" class="btn btn-small btn-ghost" data-action="forget-failed">Clear</button></h3><ul class="st-tasks">${failed.map((t) => failure(s, t))}</ul>`}
     ${done.length > 0 && html`<h3 class="st-sub">Done now</h3><div class="st-done">${done.map((item) => html`<button type="button" class="st-done-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" title="${altOf(item)}"><img src="${thumbUrl(item)}" alt="${altOf(item)}" loading="lazy"></button>`)}</div>`}`;
 }
@@ -23,7 +22,7 @@ function row(s, t) {
   const id = taskId(t), known = t.total > 0, running = t.status === "running";
   const facts = running ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)] : ["Waiting"];
   return html`<li class="st-task ${running ? "is-running" : ""}" data-key="${id}"><span class="st-task-pic">${t.previewUrl ? html`<img src="${t.previewUrl}" alt="">` : icon(running ? "studio" : "clock")}</span>
-    <div class="st-task-body"><strong class="truncate">${t.title || words(t.kind)}</strong>${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
+    <div class="st-task-body"><strong>${t.title || words(t.kind)}</strong>${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
       ${running && html`<progress max="1" aria-label="${t.title}" ${attrs({ value: known && t.done > 0 ? t.progress : null })}></progress>`}
       <span class="small muted st-num">${t.cancelRequested ? "Stopping…" : facts.filter(Boolean).join(" · ")}</span></div>
     <button type="button" class="icon-btn st-mini" data-action="cancel-task" data-id="${id}" aria-label="Cancel ${t.title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button></li>`;

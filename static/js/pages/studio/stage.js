@@ -38,14 +38,13 @@ function canvas(s) {
 const frame = (w, h, inner, extra = "") => html`<div class="st-frame ${extra}" data-w="${w}" data-h="${h}">${inner}</div>`;
 
 function liveView(s, live) {
-  const { task, waiting } = live;
+  const { task } = live;
   const known = task.total > 0;
   const facts = [known && task.done > 0 && `Step ${number(task.done)} of ${number(task.total)}`, task.rate && `${number(task.rate, task.rate < 10 ? 1 : 0)} steps/s`, eta(task.etaSeconds)].filter(Boolean);
-  const ahead = waiting > 0 ? ` · ${waiting} more waiting` : "";
   const state = task.cancelRequested ? "Stopping…" : task.status === "queued" ? "Waiting for its turn" : known && task.done > 0 ? (task.kind === "upscale_image" ? "Enlarging" : "Drawing") : task.message || "Starting";
   return html`<div class="st-live" data-key="live-${taskId(task)}">
     <div class="st-fit">${frame(live.width, live.height, task.previewUrl ? html`<img src="${task.previewUrl}" alt="Preview of the unfinished picture">` : live.source ? html`<img class="is-dim" src="${thumbUrl(live.source)}" alt="The picture being enlarged">` : html`<span class="st-ghost" aria-hidden="true">${icon("studio")}</span>`, "is-live")}</div>
-    <div class="st-progress"><div class="st-progress-line"><strong>${state}</strong><span class="muted small">${facts.join(" · ")}${ahead}</span><span class="spacer"></span>${known && task.done > 0 && html`<span class="st-percent">${percent(task.progress)}</span>`}
+    <div class="st-progress"><div class="st-progress-line"><strong>${state}</strong><span class="muted small truncate">${facts.join(" · ")}</span><span class="spacer"></span>${known && task.done > 0 && html`<span class="st-percent">${percent(task.progress)}</span>`}
         <button type="button" class="btn btn-small" data-action="cancel-task" data-id="${taskId(task)}" ${attrs({ disabled: task.cancelRequested })}>${icon("x")}Cancel</button></div>
       <progress max="1" aria-label="${task.title}" ${attrs({ value: task.status === "queued" ? 0 : known && task.done > 0 ? task.progress : null })}></progress></div></div>`;
 }
@@ -84,7 +83,6 @@ function resultView(s, item) {
       ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}${act("as-init", "image", html`<span class="st-wide">Start from it</span>`, { title: "Use as the picture to start from (i)", "aria-label": "Use as the picture to start from" })}
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe })}>${icon("undo")}<span>Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
-      <span class="spacer"></span>
       <button type="button" class="icon-btn" data-action="trash" aria-label="Move to trash" title="Move to trash (Del)">${icon("trash")}</button></div>
       <div id="st-recall" popover class="popover menu" role="menu" aria-label="Recall">${item_("recall-all", "sliders", "Everything, for the same picture")}${item_("recall-prompt", "edit", "Only the prompt")}${item_("recall-seed", "dice", "Only the seed")}</div>
       <div id="st-moremenu" popover class="popover menu" role="menu" aria-label="More actions" data-align="end">

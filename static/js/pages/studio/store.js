@@ -47,7 +47,7 @@ export class Store {
     if (!task) return null;
     const mine = this.mine.get(taskId(task));
     const d = this.found.model?.defaults;
-    return { task, waiting: active.length - 1, source: mine?.source ?? null, width: mine?.body?.width ?? mine?.source?.width ?? d?.width ?? 1, height: mine?.body?.height ?? mine?.source?.height ?? d?.height ?? 1 };
+    return { task, source: mine?.source ?? null, width: mine?.body?.width ?? mine?.source?.width ?? d?.width ?? 1, height: mine?.body?.height ?? mine?.source?.height ?? d?.height ?? 1 };
   }
   labelOf(name) { return this.catalog.models.find((m) => sameName(m.name, name))?.label.replace(/ \(.*\)$/, "") ?? name; }
   took(item) { return this.#results.get(item.id)?.durationMs ?? null; }
@@ -62,7 +62,7 @@ export class Store {
     const builtin = this.catalog.engines.some((e) => e.name === "builtin" && e.available);
     const wants = this.form.engine === "comfyui" || (this.found.missing && this.form.engine !== "builtin") || (!this.found.model && !builtin);
     this.banner = comfy && !comfy.available && wants && this.catalog.engines.length
-      ? { title: `ComfyUI does not answer${comfy.detail?.url ? ` at ${comfy.detail.url}` : ""}`, text: [comfy.reason, comfy.remedy].filter(Boolean).join(" "), builtin } : null;
+      ? { title: "ComfyUI does not answer", text: [comfy.detail?.url && !comfy.reason?.includes(comfy.detail.url) && `Address: ${comfy.detail.url}.`, comfy.reason, comfy.remedy].filter(Boolean).join(" "), builtin } : null;
   }
 
   /** What may help with a problem. */
@@ -205,10 +205,12 @@ export class Store {
   started(answer, mine) {
     const id = answer.taskId ?? answer.id;
     this.mine.set(id, mine);
-    if (!tasks.get(id)) tasks.update({ status: "queued", kind: mine.kind ?? "generate_image", title: mine.title ?? "Picture", ...answer, taskId: id });
+    const known = tasks.get(id);
+    if (!known) tasks.update({ status: "queued", kind: mine.kind ?? "generate_image", title: mine.title ?? "Picture", ...answer, taskId: id });
     this.view = { kind: "live" };
     this.#quarter = -1;
     this.said = "Queued";
+    if (known && isFinished(known)) { this.#seen.delete(id); this.onTask(known); } // it ended before the answer came
     this.changed();
   }
   failedToStart(error, body) {
@@ -217,7 +219,7 @@ export class Store {
     const names = Object.keys(this.errors);
     this.errorLine = names.length ? (names.length === 1 ? Object.values(this.errors)[0] : `${names.length} values do not fit. They are marked above.`) : "";
     const fixable = this.fixes(error);
-    if (!names.length || fixable.builtin || fixable.model) this.view = { kind: "problem", error, body };
+    if (!names.length || fixable.builtin || fixable.model) { this.view = { kind: "problem", error, body }; if (names.length === 1) this.errorLine = ""; }
     this.changed();
     this.onErrors?.(names);
   }

@@ -1,4 +1,7 @@
-"""The queue: progress, cancel, failure, recovery, quarantine. Runs on the real task table."""
+"""What every queue promises: progress, cancel, failure, recovery, quarantine. Runs on the real task table.
+
+A second kind of queue is done when it stands in QUEUES and everything passes.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +32,17 @@ def tasks(tmp_path):
     library.close()
 
 
+QUEUES = {"local": LocalQueue}
+
+
+@pytest.fixture(params=QUEUES.values(), ids=QUEUES)
+def make(request):
+    return request.param
+
+
 @pytest.fixture
-def queue(tasks):
-    queue = LocalQueue(tasks, EventBus(), heartbeat=0.05)
+def queue(tasks, make):
+    queue = make(tasks, EventBus(), heartbeat=0.05)
     yield queue
     queue.stop()
 
@@ -159,7 +170,7 @@ def test_items_that_failed_are_kept(queue):
     ]
 
 
-def test_stopping_the_app_queues_restartable_work_again(tasks):
+def test_stopping_the_app_queues_restartable_work_again(tasks, make):
     begun = threading.Event()
 
     def endless(ctx, p):
@@ -170,7 +181,7 @@ def test_stopping_the_app_queues_restartable_work_again(tasks):
 
     for restartable, expected in ((True, "queued"), (False, "interrupted")):
         begun.clear()
-        queue = LocalQueue(tasks, EventBus())
+        queue = make(tasks, EventBus())
         queue.register("endless", endless, lane="cpu", restartable=restartable)
         queue.start()
         job = queue.submit("endless", {})
@@ -190,9 +201,9 @@ def dead_job(tasks, **fields) -> Job:
     return job
 
 
-def test_work_of_a_dead_process_is_recovered(tasks):
+def test_work_of_a_dead_process_is_recovered(tasks, make):
     done = []
-    queue = LocalQueue(tasks, EventBus())
+    queue = make(tasks, EventBus())
     queue.register("draw", lambda ctx, p: done.append(1), lane="gpu", restartable=True)
     job = dead_job(tasks)
     queue.start()
@@ -200,8 +211,8 @@ def test_work_of_a_dead_process_is_recovered(tasks):
     queue.stop()
 
 
-def test_what_killed_its_worker_twice_is_quarantined(tasks):
-    queue = LocalQueue(tasks, EventBus())
+def test_what_killed_its_worker_twice_is_quarantined(tasks, make):
+    queue = make(tasks, EventBus())
     queue.register("draw", lambda ctx, p: None, lane="gpu", restartable=True)
     job = dead_job(tasks, crashes=1)
     queue.start()
@@ -212,8 +223,8 @@ def test_what_killed_its_worker_twice_is_quarantined(tasks):
     queue.stop()
 
 
-def test_unrestartable_work_of_a_dead_process_is_interrupted(tasks):
-    queue = LocalQueue(tasks, EventBus())
+def test_unrestartable_work_of_a_dead_process_is_interrupted(tasks, make):
+    queue = make(tasks, EventBus())
     queue.register("draw", lambda ctx, p: None, lane="gpu")
     job = dead_job(tasks)
     queue.start()
