@@ -19,7 +19,8 @@ export function element(markup) {
   return document.importNode(template.content.firstElementChild, true);
 }
 
-const keyOf = (node) => (node.nodeType === 1 ? node.getAttribute("data-key") || node.id || null : null);
+/** Ids made up anew at each render (fieldRow's `auto-…`) say nothing about which element it is. */
+const keyOf = (node) => (node.nodeType === 1 ? node.getAttribute("data-key") || (node.id.startsWith("auto-") ? null : node.id) || null : null);
 
 function patchChildren(parent, next) {
   const keyed = new Map();

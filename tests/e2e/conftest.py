@@ -114,6 +114,8 @@ def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterat
     marker = request.node.get_closest_marker("viewport")
     if marker:
         options["viewport"] = dict(zip(("width", "height"), marker.args, strict=True))
+    # Tools that inject scripts (axe) need the page's own policy out of the way; everything else keeps it.
+    options["bypass_csp"] = request.node.get_closest_marker("tools") is not None
     context = browser.new_context(**options)
     context.set_default_timeout(15_000)
     page = context.new_page()
@@ -122,8 +124,7 @@ def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterat
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.errors = errors
     yield page
-    failed = getattr(request.node, "failed", False)
-    if failed:
+    if getattr(request.node, "failed", False):
         shots = ROOT / "tests" / "e2e" / "shots"
         shots.mkdir(exist_ok=True)
         page.screenshot(path=str(shots / f"{request.node.name}.png"), full_page=True)

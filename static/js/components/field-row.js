@@ -12,7 +12,7 @@ let serial = 0;
  */
 export function fieldRow(field) {
   const { name, label, type = "text", value, hint, options = [], after } = field;
-  const id = field.id ?? `f${(serial += 1)}-${name.replace(/\W+/g, "-")}`;
+  const id = field.id ?? `auto-${(serial += 1)}-${name.replace(/\W+/g, "-")}`;
   const common = attrs({
     id, name, required: field.required, disabled: field.disabled, autofocus: field.autofocus, placeholder: field.placeholder, maxlength: field.maxlength,
     autocomplete: field.autocomplete ?? (type === "password" ? "new-password" : "off"), "data-type": field.dataType, list: field.list,

@@ -14,7 +14,7 @@ import { altOf, fileUrl, thumbUrl } from "./media-grid.js";
 class ImageViewer extends HTMLElement {
   ownsContent = true;
   actions = []; details = null;
-  #items = []; #i = 0; #total = 0; #more = null; #zoom = 1; #x = 0; #y = 0; #dialog = null; #drag = null; #asking = false;
+  #items = []; #i = 0; #total = 0; #more = null; #zoom = 1; #x = 0; #y = 0; #dialog = null; #body = null; #drag = null; #asking = false;
 
   get current() { return this.#items[this.#i]; }
   get isOpen() { return Boolean(this.#dialog?.open); }
@@ -45,6 +45,9 @@ class ImageViewer extends HTMLElement {
     this.#dialog = document.createElement("dialog");
     this.#dialog.className = "viewer";
     this.#dialog.setAttribute("aria-label", "Picture viewer");
+    this.#body = document.createElement("div"); // the dialog itself may get guests (messages)
+    this.#body.className = "viewer-body";
+    this.#dialog.append(this.#body);
     this.append(this.#dialog);
     this.#dialog.addEventListener("close", () => emit(this, "image-viewer:close"));
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
@@ -141,7 +144,7 @@ class ImageViewer extends HTMLElement {
     if (!item) return;
     const info = prefs.get("viewerInfo", false);
     const button = (name, label, glyph, extra = {}) => html`<button type="button" class="icon-btn" data-do="${name}" aria-label="${label}" title="${label}" ${attrs(extra)}>${icon(glyph)}</button>`;
-    render(this.#dialog, html`<header class="viewer-bar"><span class="viewer-count" role="status">${number(this.#i + 1)} / ${number(this.#total)}</span><span class="spacer"></span>
+    render(this.#body, html`<header class="viewer-bar"><span class="viewer-count" role="status">${number(this.#i + 1)} / ${number(this.#total)}</span><span class="spacer"></span>
         ${this.actions.map((a) => html`<button type="button" class="btn btn-ghost" data-do="action" data-id="${a.key}" title="${a.label}" aria-label="${a.label}">${icon(a.icon)}<span class="viewer-label">${a.label}</span></button>`)}
         ${button("star", item.starred ? "Remove star (.)" : "Star (.)", item.starred ? "star-filled" : "star", { "aria-pressed": String(Boolean(item.starred)) })}${button("info", "Details (i)", "info", { "aria-pressed": String(info) })}
         <a class="icon-btn" href="${fileUrl(item)}" download aria-label="Download" title="Download">${icon("download")}</a>${button("delete", "Move to trash (Del)", "trash")}${button("close", "Close (Esc)", "x")}</header>
@@ -152,6 +155,7 @@ class ImageViewer extends HTMLElement {
         <div class="viewer-tools">${button("zoom-out", "Zoom out (-)", "zoom-out")}<span class="viewer-zoom">100 %</span>${button("zoom-in", "Zoom in (+)", "zoom-in")}${button("fit", "Fit (0)", "fit")}</div>
         ${info && html`<aside class="viewer-info" aria-label="Details" tabindex="0">${this.details ? this.details(item) : infoPanel(item)}</aside>`}</div>`);
     this.#place();
+    if (this.isOpen && document.activeElement === document.body) this.#dialog.querySelector(".viewer-stage").focus(); // the old stage took the focus with it
     for (const near of [this.#items[this.#i + 1], this.#items[this.#i - 1]]) if (near && near.type !== "video") new Image().src = fileUrl(near);
   }
 }

@@ -41,6 +41,7 @@ class JobProgress extends HTMLElement {
     const known = t.total > 0;
     const title = t.title || words(t.kind);
     const href = taskHref(t);
+    const shows = t.result?.mediaIds?.[0] ?? t.result?.mediaId;
     const facts = done
       ? [ago(t.finishedAt)]
       : [known && `${number(t.done)} / ${number(t.total)}`, t.rate && `${number(t.rate, 2)}/s`, eta(t.etaSeconds)].filter(Boolean);
@@ -49,6 +50,7 @@ class JobProgress extends HTMLElement {
     this.#said = Math.max(quarter, this.#said);
     render(this, html`<div class="job">
       ${t.previewUrl && !done && !this.hasAttribute("compact") && html`<img class="job-preview" src="${t.previewUrl}" alt="Preview of the unfinished picture">`}
+      ${done && shows && html`<a class="job-preview" href="${href}" tabindex="-1" aria-hidden="true"><img src="/api/media/${shows}/thumb" alt="" loading="lazy"></a>`}
       <div class="job-body"><div class="job-line"><strong class="job-title">${href ? html`<a href="${href}">${title}</a>` : title}</strong>
         ${(done || t.status !== "running") && statusBadge(t.status)}
         ${!done && html`<button type="button" class="icon-btn" data-task-action="cancel" aria-label="Cancel ${title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}

@@ -7,11 +7,21 @@ const LOOKS = { success: "ok", info: "info", error: "error" };
 class ToastStack extends HTMLElement {
   ownsContent = true;
   connectedCallback() {
+    if (this.dataset.ready) return;
+    this.dataset.ready = "1";
     this.setAttribute("role", "region");
     this.setAttribute("aria-label", "Messages");
     this.popover = "manual"; // the top layer: visible above dialogs too
     document.addEventListener("toast:show", (event) => this.#show(event.detail));
     document.addEventListener("toast:undo", () => this.querySelector(".toast [data-undo]")?.click());
+  }
+
+  /** What is outside of a modal dialog cannot be clicked, Undo neither: live inside it while it is open. */
+  #moveTo(dialog) {
+    const home = dialog ?? document.body;
+    if (this.parentElement === home) return;
+    home.append(this);
+    dialog?.addEventListener("close", () => { if (this.parentElement !== dialog) return; this.#moveTo(null); if (this.children.length) this.showPopover(); }, { once: true });
   }
 
   #show(notice) {
@@ -31,6 +41,7 @@ class ToastStack extends HTMLElement {
     el.querySelector("[data-dismiss]").addEventListener("click", close);
     el.querySelector("[data-undo]")?.addEventListener("click", async () => { close(); await notice.undo(); });
     el.querySelector("[data-run]")?.addEventListener("click", () => { close(); notice.action.run(); });
+    this.#moveTo([...document.querySelectorAll("dialog[open]:modal")].at(-1));
     if (this.matches(":popover-open")) this.hidePopover(); // re-opened: on top of a dialog that came later
     this.showPopover();
     this.prepend(el);

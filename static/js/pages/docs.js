@@ -59,7 +59,7 @@ const quote = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
 /** A line for the shell. @param {string} origin */
 export function curl(doc, op, origin) {
   const query = op.parameters.filter((p) => p.in === "query" && p.required).map((p) => `${p.name}=${encodeURIComponent(example(doc, p.schema) ?? "")}`).join("&");
-  const parts = [`curl ${op.method === "get" ? "" : `-X ${op.method.toUpperCase()} `}${quote(origin + op.path.replace(/{(\w+)}/g, "$1").replace(/:(\w+)/g, "$1") + (query ? `?${query}` : ""))}`];
+  const parts = [`curl ${op.method === "get" ? "" : `-X ${op.method.toUpperCase()} `}${quote(origin + op.path.replace(/{(\w+)}/g, (_all, name) => name.toUpperCase()) + (query ? `?${query}` : ""))}`];
   if (op.body && /multipart/.test(op.bodyType)) for (const [name, s] of Object.entries(resolve(doc, op.body).properties ?? {}).slice(0, 1)) parts.push(`-F ${quote(`${name}=@${/file|array/.test(typeName(doc, s)) ? "picture.png" : "…"}`)}`);
   else if (op.body) parts.push("-H 'Content-Type: application/json'", `-d ${quote(JSON.stringify(example(doc, op.body)))}`);
   return parts.join(" \\\n  ");

@@ -15,7 +15,7 @@ import { panelView } from "./studio/panel.js";
 import { queueView } from "./studio/queue.js";
 import { stageView } from "./studio/stage.js";
 import { Store } from "./studio/store.js";
-import { curl, fresh, modelKey, toRequest } from "./studio/wish.js";
+import { compose, curl, fresh, modelKey, toRequest } from "./studio/wish.js";
 
 export async function mount(main) {
   const stop = new AbortController();
@@ -61,8 +61,11 @@ export async function mount(main) {
   const more = form.querySelector("#st-more");
   more.open = prefs.get("studioMore", false);
   more.addEventListener("toggle", () => prefs.set("studioMore", more.open), { signal });
-  fold(prefs.get("studioQueue", true));
-  function fold(open) { main.classList.toggle("is-folded", !open); prefs.set("studioQueue", open); }
+  const wide = matchMedia("(min-width: 1280px)"); // narrower, the queue lies over the picture: closed until asked for
+  const fold = (open) => { main.classList.toggle("is-folded", !open); if (wide.matches) prefs.set("studioQueue", open); };
+  const foldByWidth = () => main.classList.toggle("is-folded", !(wide.matches && prefs.get("studioQueue", true)));
+  foldByWidth();
+  wide.addEventListener("change", foldByWidth, { signal });
 
   s.listen(signal);
   s.compose();
@@ -114,13 +117,13 @@ export async function mount(main) {
   // ------------------------------------------------------------ actions
   const seed = () => crypto.getRandomValues(new Uint32Array(1))[0];
   const withLoras = (fn) => { const list = s.v.loras.map((use) => ({ name: use.name, strength: use.strength })); s.set({ loras: fn(list) ?? list }); };
-  const onItem = (name) => (_e, el) => { const item = s.current; if (item) return busy(el.matches("button") ? el : form.querySelector("#st-go"), async () => actions[name](s, item)); };
+  const onItem = (name) => (_e, el) => { const item = s.current; if (item) return busy(el.matches("button") ? el : form.querySelector("#st-go"), async () => actions[name](s, item, el.dataset)); };
   onAction(main, {
     character: (_e, el) => { session.choose(el.dataset.id); pickCharacter(el.dataset.id); },
     "clear-prompt": () => write(""),
     "old-prompt": (_e, el) => write(s.history[Number(el.dataset.i)]),
     idea: (_e, el) => write(el.dataset.text),
-    unraw: () => s.set({ rawPrompt: false, loras: null }),
+    unraw: () => s.set(compose(s.form, s.character)),
     "copy-composed": () => copyText(s.composed.prompt, "Prompt copied"),
     shape: (_e, el) => s.tune({ shape: el.dataset.id, ...(el.dataset.id === "custom" ? { width: s.v.width ?? s.found.model.defaults.width, height: s.v.height ?? s.found.model.defaults.height } : {}) }),
     swap: () => s.tune({ shape: "custom", width: s.v.height, height: s.v.width }),
@@ -225,7 +228,7 @@ async function openFromAddress(s) {
     try { s.extra = await api.get(`/api/media/${encodeURIComponent(media)}`); } catch { s.view = { kind: "item", id: "" }; }
   }
   if (recall) {
-    try { s.recall((await api.get(`/api/media/${encodeURIComponent(recall)}/recipe`)).request); } catch (error) { toast.error(error instanceof ApiError ? error : "The picture could not be recalled."); }
+    try { const answer = await api.get(`/api/media/${encodeURIComponent(recall)}/recipe`); s.recall(answer.request, { typed: answer.recipe.userPrompt ?? null }); } catch (error) { toast.error(error instanceof ApiError ? error : "The picture could not be recalled."); }
   }
   url.set({ recall: null, prompt: null, init: null });
 }
@@ -258,7 +261,7 @@ function choose(s, el) {
 }
 
 function keepInView(el) {
-  const row = el?.parentElement;
+  const row = el?.closest(".st-strip");
   if (!row) return;
   const left = el.offsetLeft - row.offsetLeft, right = left + el.offsetWidth;
   if (left < row.scrollLeft || right > row.scrollLeft + row.clientWidth) row.scrollTo({ left: left - row.clientWidth / 2 + el.offsetWidth / 2, behavior: matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth" });

@@ -150,7 +150,7 @@ export function showCharacter(root, id, owner) {
     grid.emptyView = emptyState({ icon: "image", title: `No pictures of ${character.name} yet`, text: "Make the first one in the studio.", action: { label: "Open the studio", href: `/studio.html?characterId=${encodeURIComponent(id)}`, icon: "studio" } });
     grid.loadPage = (cursor, limit) => api.get("/api/media", { query: { characterId: id, cursor, limit }, signal });
     owner.connectGrid(grid, { onAvatar: (media) => saveNow({ avatarMediaId: media.id }, `Avatar of ${character.name} changed`) });
-    grid.addEventListener("media-grid:loaded", ({ detail }) => { mediaTotal = detail.total; head(); });
+    grid.addEventListener("media-grid:loaded", ({ detail }) => { if (mediaTotal !== detail.total) { mediaTotal = detail.total; head(); } });
     grid.reload();
   }
 
@@ -267,5 +267,5 @@ export function showCharacter(root, id, owner) {
   }, { signal });
 
   load();
-  return { leave, remove, save: () => dirty?.dirty && save(), edit: () => { $("tab-bar").value = "overview"; url.set({ tab: null }); showTab("overview"); $("#character-form [name=name]")?.focus(); }, stop: () => { stop.abort(); dirty?.stop(); }, refresh: () => character && !dirty?.dirty && build() };
+  return { leave, remove, save: () => dirty?.dirty && save(), edit: () => { $("tab-bar").value = "overview"; url.set({ tab: null }); showTab("overview"); $("#character-form [name=name]")?.focus(); }, stop: () => { stop.abort(); dirty?.stop(); }, refresh() { if (!character) return; if (!dirty.dirty) { fillPanels(character); dirty.reset(); } else render($("#lora-slot"), loraRows(loras, owner.models())); } };
 }

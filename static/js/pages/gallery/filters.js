@@ -8,7 +8,7 @@ import { chipsOf, stem } from "./query.js";
 const SHOWN = 8;
 const HELP = [
   ["red dress", "both words occur in the prompt"], ['"red dress"', "exactly this phrase"], ["-hat", "the word must not occur"], ["character:luna", "pictures of a character, by name"],
-  ["model:sdxl-base", "made with this model"], ["lora:luna_v3", "made with this LoRA"], ["engine:builtin", "drawn by this engine"], ["is:starred", "starred only (also is:posted, -is:starred)"],
+  ["model:sdxl.safetensors", "made with this model file"], ["lora:luna_v3", "made with this LoRA"], ["engine:builtin", "drawn by this engine"], ["is:starred", "starred only (also is:posted, -is:starred)"],
   ["after:2026-01-01", "from this day on"], ["before:2026-02-01", "up to this day"],
 ];
 

@@ -54,7 +54,7 @@ export function chipsOf(state, { character = () => undefined, collection = () =>
       : name === "starred" ? (value === "true" ? "Starred" : "Not starred")
       : name === "posted" ? (value === "true" ? "Posted" : "Not posted")
       : name === "after" || name === "before" ? day(value)
-      : name === "q" ? value : name === "type" ? (value === "video" ? "Videos" : "Pictures") : quoted(value);
+      : name === "q" ? value : name === "model" || name === "lora" ? stem(value) : name === "type" ? (value === "video" ? "Videos" : "Pictures") : quoted(value);
     return { name, label: LABELS[name] ?? "", value: shown, icon: icons[name] };
   });
 }

@@ -28,15 +28,15 @@ export const actions = {
   },
   "vary-subtle": (s, item) => vary(s, item, 0.35),
   "vary-strong": (s, item) => vary(s, item, 0.65),
-  async upscale(s, item) {
-    const answer = await said(api.post(`${path(item)}/upscale`, { factor: 2 }, { idempotencyKey: idempotencyKey() }));
+  async upscale(s, item, { model, engine } = {}) {
+    const answer = await said(api.post(`${path(item)}/upscale`, { factor: 2, model, engine }, { idempotencyKey: idempotencyKey() }));
     if (answer) s.started(answer, { source: item, kind: "upscale_image", title: "Upscale 2×" });
   },
   "as-init"(s, item) {
     s.set({ initMediaId: item.id });
     toast.success("The next picture starts from this one");
   },
-  async "recall-all"(s, item) { const answer = await said(api.get(`${path(item)}/recipe`)); if (answer) s.recall(answer.request); },
+  async "recall-all"(s, item) { const answer = await said(api.get(`${path(item)}/recipe`)); if (answer) s.recall(answer.request, { typed: answer.recipe.userPrompt ?? null }); },
   async "recall-prompt"(s, item) {
     const answer = await said(api.get(`${path(item)}/recipe`));
     if (!answer) return;

@@ -60,7 +60,7 @@ const footer = (found) => html`<button type="button" class="btn btn-ghost" data-
   ${found.recipe && html`<button type="button" class="btn" data-take="prompt">${icon("edit")}Prompt only</button><button type="button" class="btn btn-primary" data-take="all">${icon("check")}Use all</button>`}`;
 
 async function use(s, what, found, file) {
-  if (what === "all") { s.recall({ characterId: s.form.characterId || undefined, ...found.request, model: known(s, found.request.model) }); return true; }
+  if (what === "all") { s.recall({ characterId: s.form.characterId || undefined, ...found.request, model: known(s, found.request.model) }, { typed: found.recipe.userPrompt ?? null }); return true; }
   if (what === "prompt") {
     s.set({ prompt: found.recipe.userPrompt || found.recipe.prompt, negativePrompt: found.recipe.negativePrompt ?? s.form.negativePrompt, rawPrompt: false });
     toast.success("Prompt taken over");

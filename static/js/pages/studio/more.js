@@ -50,6 +50,7 @@ function engineField(s) {
 function loraField(s) {
   const { catalog, found, v } = s;
   const known = catalog.loras.filter((l) => !found.model || l.engine === found.model.engine);
+  if (!found.model && !v.loras.length) return "";
   const free = known.filter((l) => !v.loras.some((use) => sameName(use.name, l.name)));
   return html`<div class="field" data-key="loras"><div class="st-label"><span class="label">LoRAs</span>
       ${s.form.loras !== null && s.character?.loras?.length > 0 && !s.form.rawPrompt && html`<button type="button" class="st-link" data-action="lora-inherit">Use ${s.character.name}'s</button>`}</div>

@@ -57,14 +57,14 @@ function problemView(error, { id, title, s }) {
     ${error.errors?.length > 0 && html`<ul class="st-problem-list">${error.errors.filter((e) => e.message !== error.detail).map((e) => html`<li>${e.message}</li>`)}</ul>`}
     ${error.remedy && html`<p class="muted">${error.remedy}</p>`}
     <div class="row">${fixes.builtin && builtin?.available && html`<button type="button" class="btn btn-primary" data-action="use-builtin" data-again="1">${icon("cpu")}Use built-in engine</button>`}
-      ${fixes.model && html`<button type="button" class="btn btn-primary" data-action="use-standard" data-again="1">Use ${s.found.standard.label}</button>`}
+      ${fixes.model && !(fixes.builtin && builtin?.available) && html`<button type="button" class="btn btn-primary" data-action="use-standard" data-again="1">Use ${s.found.standard.label}</button>`}
       ${id && html`<button type="button" class="btn" data-action="retry-task" data-id="${id}">${icon("refresh")}Try again</button>`}
       ${fixes.monitoring && html`<a class="btn" href="/monitoring.html">${icon("monitoring")}Open Monitoring</a>`}
       ${id && html`<a class="btn btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">${icon("list")}Log</a>`}
       <button type="button" class="btn btn-ghost" data-action="dismiss">Close</button></div></div>`;
 }
 
-const batchView = (items) => html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="list">${items.map((item) => html`<button type="button" role="listitem" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}</div>`;
+const batchView = (items) => html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="group" aria-label="The pictures of this batch">${items.map((item) => html`<button type="button" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}</div>`;
 
 const act = (name, glyph, label, more = {}) => html`<button type="button" class="btn btn-ghost btn-small" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
 const item_ = (name, glyph, label, more = {}) => html`<button type="button" role="menuitem" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
@@ -74,18 +74,20 @@ function resultView(s, item) {
   const owner = s.characters.find((c) => c.id === (item.characterId ?? s.form.characterId));
   const recipe = { disabled: !item.hasRecipe, title: item.hasRecipe ? undefined : "This picture carries no recipe" };
   const batch = s.batchOf(item);
+  const upscalers = s.catalog.engines.filter((e) => e.available).flatMap((e) => (e.upscalers ?? []).filter((name) => name !== "lanczos").map((name) => ({ name, engine: e.name })));
   return html`<div class="st-result" data-key="result">
     <div class="st-fit"><button type="button" class="st-zoom" data-action="zoom" aria-label="Open large" title="Open large (Enter)">${frame(item.width, item.height, html`<img src="${fileUrl(item)}" alt="${altOf(item)}" data-key="img-${item.id}">`)}</button></div>
     <div class="st-acts"><div class="st-acts-row" role="toolbar" aria-label="What to do with this picture">
       <button type="button" class="icon-btn st-star" data-action="star" aria-pressed="${String(Boolean(item.starred))}" aria-label="${item.starred ? "Remove star" : "Star"}" title="Star (.)">${icon(item.starred ? "star-filled" : "star")}</button>
       ${act("again", "refresh", "Again", { ...recipe, title: recipe.title ?? "Same again: the same settings, another seed" })}
       ${act("vary-subtle", "layers", "Vary subtle", { title: "Redraw from this picture, changing little" })}${act("vary-strong", "bolt", "Vary strong", { title: "Redraw from this picture, changing much" })}
-      ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}${act("as-init", "image", html`<span class="st-wide">Start from it</span>`, { title: "Use as the picture to start from (i)", "aria-label": "Use as the picture to start from" })}
+      ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}<button type="button" class="btn btn-ghost btn-small" data-action="as-init" title="Use as the picture to start from (i)" aria-label="Use as the picture to start from">${icon("image")}<span class="st-wide">Start from it</span></button>
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe })}>${icon("undo")}<span>Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
       <button type="button" class="icon-btn" data-action="trash" aria-label="Move to trash" title="Move to trash (Del)">${icon("trash")}</button></div>
       <div id="st-recall" popover class="popover menu" role="menu" aria-label="Recall">${item_("recall-all", "sliders", "Everything, for the same picture")}${item_("recall-prompt", "edit", "Only the prompt")}${item_("recall-seed", "dice", "Only the seed")}</div>
       <div id="st-moremenu" popover class="popover menu" role="menu" aria-label="More actions" data-align="end">
+        ${upscalers.map((u) => item_("upscale", "expand", `Upscale 2× with ${middle(u.name.replace(/\.\w+$/, ""), 24)}`, { "data-model": u.name, "data-engine": u.engine }))}${upscalers.length > 0 && html`<hr>`}
         ${item_("copy-image", "copy", "Copy picture")}${item_("copy-recipe", "copy", "Copy recipe", { disabled: !item.hasRecipe })}${item_("copy-curl", "copy", "Copy as curl", { disabled: !item.hasRecipe })}
         <a role="menuitem" href="${fileUrl(item)}${fileUrl(item).includes("?") ? "&" : "?"}download=1" download>${icon("download")}<span>Download</span></a><hr>
         <a role="menuitem" href="/gallery.html?media=${encodeURIComponent(item.id)}">${icon("gallery")}<span>Open in the gallery</span></a>
@@ -112,11 +114,11 @@ function strip(s) {
   const items = s.items ?? [];
   if (!items.length && !s.active.length) return "";
   const inSession = items.filter((i) => s.session.has(i.id)), before = items.filter((i) => !s.session.has(i.id));
-  const cell = (item) => html`<button type="button" role="option" class="st-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" ${attrs({ "aria-selected": String(item.id === s.current?.id && s.view.kind === "item"), tabindex: item.id === s.current?.id ? 0 : -1, "aria-label": altOf(item).slice(0, 120) })}><img src="${thumbUrl(item)}" alt="" loading="lazy">${item.starred && html`<span class="st-cell-star">${icon("star-filled")}</span>`}</button>`;
-  return html`<div class="st-strip" role="listbox" aria-label="Latest pictures" aria-orientation="horizontal" data-key="strip" tabindex="${s.current ? -1 : 0}">
+  const cell = (item) => html`<button type="button" role="option" class="st-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" ${attrs({ "aria-selected": String(item.id === s.current?.id && s.view.kind === "item"), tabindex: item.id === (s.current ?? items[0])?.id ? 0 : -1, "aria-label": altOf(item).slice(0, 120) })}><img src="${thumbUrl(item)}" alt="" loading="lazy">${item.starred && html`<span class="st-cell-star">${icon("star-filled")}</span>`}</button>`;
+  return html`<div class="st-strip" data-key="strip"><div class="st-strip-list" role="listbox" aria-label="Latest pictures" aria-orientation="horizontal">
     ${s.live && html`<button type="button" role="option" class="st-cell is-live" data-key="live" data-action="show-live" aria-selected="${String(s.view.kind === "live")}" aria-label="In work" tabindex="-1">${s.live.task.previewUrl ? html`<img src="${s.live.task.previewUrl}" alt="">` : icon("studio")}<progress max="1" aria-hidden="true" ${attrs({ value: s.live.task.status === "queued" ? 0 : s.live.task.total && s.live.task.done > 0 ? s.live.task.progress : null })}></progress></button>`}
     ${inSession.map(cell)}
     ${inSession.length > 0 && before.length > 0 && html`<span class="st-rule" data-key="rule" role="presentation"><span>Earlier</span></span>`}
-    ${before.map(cell)}
+    ${before.map(cell)}</div>
     ${items.length > 0 && html`<a class="st-cell st-all" data-key="all" href="/gallery.html${s.form.characterId ? `?characterId=${encodeURIComponent(s.form.characterId)}` : ""}" aria-label="All pictures in the gallery">${icon("gallery")}<span>All</span></a>`}</div>`;
 }

@@ -92,9 +92,9 @@ export class Store {
   #keep = debounce(() => kept.form.save(this.form), 250);
   keepNow() { this.#keep.flush(); }
 
-  recall(request, { exact = true } = {}) {
+  recall(request, { typed = null } = {}) {
     const { form, missing } = fromRequest(request, this.form, this.catalog);
-    if (!exact) Object.assign(form, { seed: null, seedLocked: false });
+    form.typed = typed;
     this.errors = {};
     const before = this.form;
     this.form = form;

@@ -4,7 +4,7 @@ import { SHAPES, shapeOf, sizeFor } from "./sizes.js";
 /** An untouched form. `tuned` keeps, per model, only what differs from that model's defaults. */
 export const fresh = () => ({
   characterId: "", prompt: "", negativePrompt: "", rawPrompt: false, engine: "auto", model: "", batchSize: 1,
-  loras: null, seed: null, seedLocked: false, initMediaId: "", denoise: 0.6, tuned: {},
+  loras: null, seed: null, seedLocked: false, initMediaId: "", denoise: 0.6, tuned: {}, typed: null,
 });
 
 const slashes = (name) => String(name).replaceAll("\\", "/");
@@ -98,7 +98,7 @@ export function fromRequest(request, form, catalog) {
     characterId: request.characterId ?? "",
     prompt: request.prompt ?? "",
     negativePrompt: request.negativePrompt ?? "",
-    rawPrompt: Boolean(request.rawPrompt),
+    rawPrompt: Boolean(request.rawPrompt && request.characterId), // without a character there is nothing to keep out
     model: request.model ?? "",
     engine: "auto",
     batchSize: Math.min(8, request.batchSize ?? 1),
@@ -118,6 +118,13 @@ export function fromRequest(request, form, catalog) {
   } else changes.shape = next.initMediaId ? "init" : "square";
   next = tune({ ...next, tuned: { ...next.tuned, [modelKey(found.model)]: {} } }, found.model, changes);
   return { form: next, missing: "" };
+}
+
+/** Back from a recalled, complete prompt to what was typed, with the character composed in again. */
+export function compose(form, character) {
+  const theirs = (character?.promptSettings?.negativePrompt ?? "").trim();
+  const negative = theirs && form.negativePrompt.startsWith(theirs) ? form.negativePrompt.slice(theirs.length).replace(/^[\s,]+/, "") : form.negativePrompt;
+  return { rawPrompt: false, typed: null, loras: null, prompt: form.typed ?? form.prompt, negativePrompt: negative };
 }
 
 /** The command that asks for the same on a command line. */

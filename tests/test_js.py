@@ -1,0 +1,34 @@
+"""Run the unit tests of the front end's pure modules (tests/js) with Node.
+
+Node comes with playwright's driver, so nothing has to be installed for it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def node() -> str | None:
+    try:
+        from playwright._impl._driver import compute_driver_executable
+
+        path = compute_driver_executable()[0]
+        return str(path) if Path(path).exists() else shutil.which("node")
+    except ImportError:
+        return shutil.which("node")
+
+
+def test_pure_modules():
+    program = node()
+    if program is None:
+        pytest.skip("there is no Node")
+    files = sorted(str(p) for p in (ROOT / "tests" / "js").glob("*.test.mjs"))
+    assert files
+    done = subprocess.run([program, "--test", *files], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
