@@ -280,6 +280,22 @@ def test_a_page_continues_where_the_last_one_ended_though_rows_come_and_go(media
     assert second.total == 9
 
 
+@pytest.mark.parametrize("where", [{}, {"words": ["portrait"]}, {"character_id": "char_1"}])
+@pytest.mark.parametrize("sort", ["newest", "oldest"])
+def test_a_jump_into_the_middle_gives_what_paging_would_have_given_there(media, where, sort):
+    media.insert_many([picture(n, prompt="portrait", character_id="char_1") for n in range(2300)])
+    order = [f"media_{n}" for n in range(2300)]
+    if sort == "newest":
+        order.reverse()
+    for offset in (0, 1, 1150, 2298, 2300):
+        page = media.page(MediaFilter(**where), limit=3, sort=sort, offset=offset)
+        assert [i.id for i in page.items] == order[offset : offset + 3]
+        assert page.total == 2300
+    jump = media.page(MediaFilter(**where), limit=3, sort=sort, offset=1150)
+    following = media.page(MediaFilter(**where), limit=3, sort=sort, cursor=jump.next_cursor)
+    assert [i.id for i in following.items] == order[1153:1156]
+
+
 def test_equal_times_keep_the_order_of_insertion(media):
     media.insert_many([picture(n, created_at=NOW) for n in range(7)])
     assert found(media) == [f"media_{n}" for n in (6, 5, 4, 3, 2, 1, 0)]

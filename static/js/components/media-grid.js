@@ -107,6 +107,7 @@ class MediaGrid extends HTMLElement {
         if (this.loadRange) { this.#shape += 1; this.#asked.clear(); while (this.#items.length < this.#total) this.#items.push(undefined); }
       } catch (error) {
         if (generation !== this.#generation) return;
+        if (this.fresh) { this.#items = []; this.#total = 0; this.#index.clear(); this.#rows.forEach((r) => r.remove()); this.#rows.clear(); } // what is shown would not be what was asked for
         this.#error = error;
       } finally {
         if (generation === this.#generation) this.#loading = null;

@@ -32,6 +32,7 @@ export async function mount(main) {
     <section class="gl-import" aria-label="Import" hidden></section><image-viewer></image-viewer>
     <div class="gl-veil" hidden><p>${icon("upload")}<strong>Drop to import</strong><span>Pictures keep the recipe that is inside them</span></p></div></div>`);
   const $ = (selector) => main.querySelector(selector);
+  history.scrollRestoration = "manual"; // closing the viewer goes back, and then to the picture that was looked at last
   const grid = $("media-grid"), viewer = $("image-viewer"), side = $(".gl-side");
   const isPhone = matchMedia("(max-width: 719px)");
   grid.size = prefs.get("gallerySize", isPhone.matches ? 110 : 190);

@@ -101,7 +101,7 @@ function view(home, samples) {
 function checklist(steps) {
   const done = steps.filter((s) => s.done).length;
   const next = steps.find((s) => !s.done);
-  return html`<section class="panel checklist" aria-labelledby="home-first"><div class="panel-head"><h2 id="home-first">${done ? "Almost there" : "Welcome to Digital Dalla"}</h2><span class="muted small">${done} of ${steps.length} done</span><button type="button" class="icon-btn" data-action="hide-checklist" aria-label="Hide these steps" title="Hide">${icon("x")}</button></div>
+  return html`<section class="panel checklist" aria-labelledby="home-first"><div class="panel-head"><h2 id="home-first">${done >= steps.length - 1 ? "Almost there" : done ? "Getting started" : "Welcome to Digital Dalla"}</h2><span class="muted small">${done} of ${steps.length} done</span><button type="button" class="icon-btn" data-action="hide-checklist" aria-label="Hide these steps" title="Hide">${icon("x")}</button></div>
     <progress max="${steps.length}" value="${done}" aria-label="Steps done"></progress>
     <ol>${steps.map((s) => html`<li class="${s.done ? "is-done" : s === next ? "is-next" : ""}">${icon(s.done ? "ok" : "circle", s.done ? "Done" : "To do")}<div><strong>${s.label}</strong>${s.detail && html`<p class="muted small">${s.detail}</p>`}</div>${!s.done && s.href && html`<a class="btn ${s === next ? "btn-primary" : ""} btn-small" href="${s.href}" aria-label="Go: ${s.label}">Go${icon("arrow-right")}</a>`}</li>`)}</ol></section>`;
 }

@@ -223,9 +223,10 @@ async function openFromAddress(s) {
   if (prompt) Object.assign(changes, { prompt, rawPrompt: false });
   if (init) changes.initMediaId = init;
   if (Object.keys(changes).length) s.set(changes);
-  if (media) {
-    s.view = { kind: "item", id: media };
-    try { s.extra = await api.get(`/api/media/${encodeURIComponent(media)}`); } catch { s.view = { kind: "item", id: "" }; }
+  const shown = media || recall;
+  if (shown) {
+    s.view = { kind: "item", id: shown };
+    try { s.extra = await api.get(`/api/media/${encodeURIComponent(shown)}`); } catch { s.view = { kind: "item", id: "" }; }
   }
   if (recall) {
     try { const answer = await api.get(`/api/media/${encodeURIComponent(recall)}/recipe`); s.recall(answer.request, { typed: answer.recipe.userPrompt ?? null }); } catch (error) { toast.error(error instanceof ApiError ? error : "The picture could not be recalled."); }

@@ -10,14 +10,16 @@ const SOURCES = { dalla: "Digital Dalla", comfyui: "ComfyUI", a1111: "A1111 / Fo
 
 /** Watch a page for dropped and pasted pictures. */
 export function watchIntake(main, s, { signal }) {
-  let depth = 0;
-  const files = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  let depth = 0, own = false; // a picture of this page being dragged counts as a file, too
+  addEventListener("dragstart", () => { own = true; }, { signal });
+  addEventListener("dragend", () => { own = false; }, { signal });
+  const files = (event) => !own && [...(event.dataTransfer?.types ?? [])].includes("Files");
   const over = (on) => main.classList.toggle("is-dropping", on);
   addEventListener("dragenter", (e) => { if (files(e)) { depth += 1; over(true); } }, { signal });
   addEventListener("dragleave", (e) => { if (files(e) && (depth -= 1) <= 0) { depth = 0; over(false); } }, { signal });
   addEventListener("dragover", (e) => { if (files(e)) e.preventDefault(); }, { signal });
   addEventListener("drop", (e) => { if (!files(e)) return; e.preventDefault(); depth = 0; over(false); take(s, [...e.dataTransfer.files]); }, { signal });
-  document.addEventListener("paste", (e) => { const list = [...(e.clipboardData?.files ?? [])]; if (list.some((f) => f.type.startsWith("image/")) && !document.querySelector("dialog[open]")) { e.preventDefault(); take(s, list); } }, { signal });
+  document.addEventListener("paste", (e) => { const list = [...(e.clipboardData?.files ?? [])]; if (e.clipboardData?.types.includes("text/plain") && e.target.closest?.("textarea, input")) return; if (list.some((f) => f.type.startsWith("image/")) && !document.querySelector("dialog[open]")) { e.preventDefault(); take(s, list); } }, { signal });
 }
 
 function take(s, list) {

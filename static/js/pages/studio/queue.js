@@ -30,7 +30,7 @@ function row(s, t) {
 
 function failure(s, t) {
   const id = taskId(t), error = t.error ?? {};
-  return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body"><div class="row row-nowrap"><strong class="truncate">${t.title || words(t.kind)}</strong>${statusBadge(t.status)}<span class="spacer"></span><span class="small muted">${ago(t.finishedAt)}</span></div>
+  return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body"><strong>${t.title || words(t.kind)}</strong><div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
     ${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
     ${t.status !== "cancelled" && error.detail && html`<p class="small st-task-error">${error.detail}</p>`}${t.status !== "cancelled" && error.remedy && html`<p class="small muted">${error.remedy}</p>`}
     <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-id="${id}">${icon("refresh")}Retry</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;

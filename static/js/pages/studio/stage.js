@@ -64,7 +64,7 @@ function problemView(error, { id, title, s }) {
       <button type="button" class="btn btn-ghost" data-action="dismiss">Close</button></div></div>`;
 }
 
-const batchView = (items) => html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="group" aria-label="The pictures of this batch">${items.map((item) => html`<button type="button" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}</div>`;
+const batchView = (items) => html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="group" aria-label="The pictures of this batch">${items.map((item) => html`<button type="button" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}<p class="st-facts">Choose one to go on from it</p></div>`;
 
 const act = (name, glyph, label, more = {}) => html`<button type="button" class="btn btn-ghost btn-small" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
 const item_ = (name, glyph, label, more = {}) => html`<button type="button" role="menuitem" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;

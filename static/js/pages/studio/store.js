@@ -249,9 +249,9 @@ export class Store {
     keepSession(this.session);
     await Promise.all(ids.filter((m) => !this.find(m)).map(async (m) => { try { this.put(await api.get(`/api/media/${encodeURIComponent(m)}`)); } catch { /* thrown away meanwhile */ } }));
     const body = this.mine.get(id)?.body;
-    if (task.kind === "generate_image" && r.model) {
+    if (task.kind === "generate_image" && r.model && body) {
       const model = this.catalog.models.find((m) => sameName(m.name, r.model));
-      const steps = body?.steps ?? model?.defaults?.steps;
+      const steps = body.steps ?? model?.defaults?.steps;
       this.speed = learnSpeed(this.speed, { model: r.model, steps, batchSize: ids.length, width: r.width, height: r.height, durationMs: r.durationMs });
       kept.speed.save(this.speed);
     }
@@ -275,7 +275,12 @@ export class Store {
   /** Listen to what happens on the server. */
   listen(signal) {
     stream.on("task.updated", (task) => this.onTask(task), { signal });
-    stream.on("snapshot", () => this.changed(), { signal });
+    let first = true;
+    stream.on("snapshot", () => { // opened while something is being drawn: show that
+      if (first && this.live?.task.status === "running" && this.view.kind === "item" && !this.view.id) this.view = { kind: "live" };
+      first = false;
+      this.changed();
+    }, { signal });
     stream.on("media.created", (item) => { if (!this.form.characterId || item.characterId === this.form.characterId || this.mine.has(item.taskId)) this.put(item); }, { signal });
     stream.on("media.updated", ({ ids }) => this.refresh(ids ?? []), { signal });
     stream.on("media.deleted", ({ ids, id }) => (ids ?? [id]).forEach((x) => this.drop(x)), { signal });
