@@ -56,7 +56,7 @@ class DallaError(Exception):
     def problem(self) -> Problem:
         """Return the error as an RFC 9457 object (without `requestId`, which the web adds)."""
         body: Problem = {
-            "type": f"/docs/errors#{self.code}",
+            "type": f"/api/docs#error-{self.code}",
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -192,6 +192,17 @@ class Cancelled(DallaError):
     """Somebody asked the job to stop. Not a failure."""
 
     code, status, title = "cancelled", 409, "Cancelled"
+
+
+def catalogue() -> list[dict[str, Any]]:
+    """Return every code with its status and meaning, for the API page."""
+    kinds = [k for k in globals().values() if isinstance(k, type) and issubclass(k, DallaError) and k is not DallaError]
+    rows: list[dict[str, Any]] = [{"code": kind.code, "status": kind.status, "title": kind.title} for kind in kinds]
+    rows.append({"code": "method_not_allowed", "status": 405, "title": "The address does not take this method"})
+    rows.append(
+        {"code": "internal", "status": 500, "title": "Nobody foresaw this; the log has it under the request id"}
+    )
+    return sorted(rows, key=lambda row: (row["status"], row["code"]))
 
 
 def internal_problem() -> Problem:

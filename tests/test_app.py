@@ -177,7 +177,7 @@ def test_the_event_stream_flows_through_the_real_server(tmp_path):
         while b"event: snapshot" not in next(lines):
             pass
         requests.post(f"{app.url}/api/characters", json={"name": "Nova"}, timeout=10)
-        while b"event: character.created" not in next(lines):
+        while b"event: character.updated" not in next(lines):
             pass
         assert b"Nova" in next(lines)
 

@@ -47,6 +47,7 @@ class TaskStore(Protocol):
         *,
         statuses: list[str] | None = None,
         kind: str | None = None,
+        character_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None, int]:

@@ -89,6 +89,8 @@ class MediaFilter(Record):
     type: str | None = None
     model: str | None = None
     lora: str | None = None
+    models: list[str] | None = None  # any of them
+    loras: list[str] | None = None  # any of them
     engine: str | None = None
     words: list[str] = Field(default_factory=list)  # each must occur in the prompt (case-insensitive)
     not_words: list[str] = Field(default_factory=list)

@@ -141,7 +141,7 @@ class Characters:
         created = self._documents.insert(
             Character.model_validate({"id": id, "is_active": True, **values, "created_at": now, "updated_at": now})
         )
-        self._tell("created", created)
+        self._tell("updated", created)
         return created
 
     def update(self, id: str, changes: dict[str, Any], *, if_match: str | None = None) -> Character:
@@ -189,7 +189,7 @@ class Characters:
         if all(present.id != id for present in self._documents.all()):
             character = self._documents.insert(character)
         self._trash.delete(id)
-        self._tell("created", character)
+        self._tell("updated", character)
         return character
 
     def purge_trash(self, days: int) -> int:
@@ -304,7 +304,9 @@ class Characters:
         return MASK + (value[-4:] if len(value) >= 12 else "")
 
     def _tell(self, what: str, character: Character) -> None:
-        self._events.publish(f"character.{what}", {"id": character.id, "name": character.name})
+        self._events.publish(
+            f"character.{what}", {"id": character.id, "name": character.name, "updatedAt": character.updated_at}
+        )
 
 
 def active_narratives(character: Character, today: date) -> list[Narrative]:

@@ -141,6 +141,20 @@ class Gallery:
     def ids(self, where: MediaFilter) -> list[str]:
         return self._media.ids(where, limit=BULK_LIMIT)
 
+    def search(self, text: str, find_character: Callable[[str], str | None]) -> dict[str, Any]:
+        """Turn the search box into filter fields; part of a model's or LoRA's name is enough.
+
+        Raises InvalidInput for a date that is none.
+        """
+        fields = parse_query(text, find_character)
+        for one, several in (("model", "models"), ("lora", "loras")):
+            if one in fields:
+                wanted = fields.pop(one)
+                known = [facet["value"] for facet in self._media.facets(MediaFilter())[several] if facet["value"]]
+                exact = [name for name in known if name == wanted]
+                fields[several] = exact or [name for name in known if wanted.casefold() in name.casefold()]
+        return fields
+
     def facets(self, where: MediaFilter) -> dict[str, list[dict[str, Any]]]:
         return self._media.facets(where)
 

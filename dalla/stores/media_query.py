@@ -66,6 +66,11 @@ class Matching:
         if where.lora is not None and where.collection_id is not None:
             named = select(media_loras.c.media_seq).where(media_loras.c.name == where.lora)
             self.tests.append(media.c.seq.in_(named))
+        if where.models is not None:
+            self.tests.append(media.c.model.in_(where.models))
+        if where.loras is not None:
+            any_of = select(media_loras.c.media_seq).where(media_loras.c.name.in_(where.loras))
+            self.tests.append(media.c.seq.in_(any_of))
         if where.after is not None:
             self.tests.append(self.moment >= where.after)
         if where.before is not None:

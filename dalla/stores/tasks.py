@@ -48,6 +48,7 @@ class SqlTasks:
         *,
         statuses: list[str] | None = None,
         kind: str | None = None,
+        character_id: str | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None, int]:
@@ -57,6 +58,8 @@ class SqlTasks:
             tests.append(tasks.c.status.in_(statuses))
         if kind is not None:
             tests.append(tasks.c.kind == kind)
+        if character_id is not None:
+            tests.append(tasks.c.character_id == character_id)
         query = select(tasks).where(*tests).order_by(tasks.c.created_at.desc(), tasks.c.seq.desc()).limit(limit + 1)
         if cursor:
             query = query.where(tuple_(tasks.c.created_at, tasks.c.seq) < tuple_(*cursors.decode(cursor, _ORDER)))

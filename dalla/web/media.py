@@ -13,7 +13,7 @@ from dalla.errors import DallaError, InvalidInput, NotFound
 from dalla.imaging import MAX_BYTES, open_image
 from dalla.records.base import RequestBody
 from dalla.records.media import MediaFilter, MediaItem, Recipe
-from dalla.services.gallery import BULK_LIMIT, parse_query
+from dalla.services.gallery import BULK_LIMIT
 from dalla.times import boundary
 from dalla.web.context import services
 from dalla.web.payload import IdPath, PageQuery, accepted, created, idempotent
@@ -47,7 +47,7 @@ class MediaQuery(RequestBody):
             values["after"] = boundary(self.after, "after")
         if self.before:
             values["before"] = boundary(self.before, "before", end_of_day=True)
-        return MediaFilter(**{**values, **parse_query(self.q or "", _character_id)})
+        return MediaFilter(**{**values, **services().gallery.search(self.q or "", _character_id)})
 
 
 class MediaPage(PageQuery, MediaQuery):

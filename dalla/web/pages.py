@@ -8,6 +8,8 @@ from pathlib import Path
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
 from werkzeug.exceptions import NotFound
 
+from dalla import errors
+
 STATIC = Path(__file__).resolve().parent.parent.parent / "static"
 _PAGE = re.compile(r"[a-z][a-z0-9-]*\.html\Z")
 
@@ -37,7 +39,7 @@ def docs() -> Response:
 
 @bp.get("/api/openapi.json")
 def openapi() -> dict:
-    return current_app.api_doc  # type: ignore[attr-defined]
+    return {**current_app.api_doc, "x-errors": errors.catalogue()}  # type: ignore[attr-defined]
 
 
 def _page(name: str) -> Response:

@@ -24,6 +24,7 @@ plain = APIBlueprint("tasks_plain", __name__, url_prefix="/tasks", abp_tags=[tag
 class TaskQuery(PageQuery):
     status: str | None = Field(None, max_length=200, description="One or more, comma separated")
     kind: str | None = Field(None, max_length=100)
+    character_id: str | None = Field(None, max_length=100)
 
 
 class WaitQuery(RequestBody):
@@ -45,7 +46,11 @@ def list_tasks(query: TaskQuery):
     if unknown:
         raise InvalidInput.field("status", f"Use {', '.join(get_args(Status))}.")
     jobs, cursor, total = services().tasks.page(
-        statuses=statuses or None, kind=query.kind, limit=query.limit, cursor=query.cursor
+        statuses=statuses or None,
+        kind=query.kind,
+        character_id=query.character_id,
+        limit=query.limit,
+        cursor=query.cursor,
     )
     return {"items": [_answer(job) for job in jobs], "nextCursor": cursor, "total": total}
 

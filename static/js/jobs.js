@@ -6,7 +6,7 @@ import { api, ApiError, isAbort, withQuery } from "./api.js";
 import { TaskBook, isFinished, taskId } from "./tasks.js";
 
 const TYPES = ["snapshot", "task.updated", "task.deleted", "media.created", "media.updated", "media.deleted", "character.updated",
-  "character.deleted", "caption.updated", "training.progress", "post.updated", "system.sample", "notification"];
+  "character.deleted", "collection.updated", "settings.changed", "caption.updated", "training.progress", "post.updated", "system.sample", "notification"];
 const RETRY_MS = 2000;
 const POLL_MS = 2500;
 

@@ -19,7 +19,9 @@ PAGES = ["/", "/characters.html", "/studio.html", "/gallery.html", "/monitoring.
 def filled(server):
     """An app with something on every page."""
     made = requests.post(
-        f"{server.url}/api/characters", json={"name": "Luna", "backstory": "A forest.", "triggerWord": "luna"}, timeout=10
+        f"{server.url}/api/characters",
+        json={"name": "Luna", "backstory": "A forest.", "triggerWord": "luna"},
+        timeout=10,
     ).json()
     for n in range(6):
         files = {"file": (f"{n}.png", png((n * 40, 90, 160), (120, 90)))}
@@ -67,4 +69,6 @@ def test_the_keyboard_alone_reaches_the_content(page, filled, path):
     page.keyboard.press("Tab")
     assert "skip" in page.evaluate("document.activeElement.textContent").lower()
     page.keyboard.press("Enter")
-    assert page.evaluate("document.querySelector('main').contains(document.activeElement) || document.activeElement.id === 'main'")
+    assert page.evaluate(
+        "document.querySelector('main').contains(document.activeElement) || document.activeElement.id === 'main'"
+    )

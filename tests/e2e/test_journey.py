@@ -110,7 +110,9 @@ def test_dropping_a_picture_on_the_studio_reads_its_recipe(page, server):
 def test_trash_and_undo_in_the_gallery(page, server):
     from tests.conftest import png
 
-    made = requests.post(f"{server.url}/api/media", files={"file": ("a.png", png((9, 99, 199)))}, timeout=10).json()["items"][0]
+    made = requests.post(f"{server.url}/api/media", files={"file": ("a.png", png((9, 99, 199)))}, timeout=10).json()[
+        "items"
+    ][0]
     page.goto(f"/gallery.html?open={made['id']}")
     page.goto("/gallery.html")
     cell = page.get_by_role("gridcell").first

@@ -350,3 +350,18 @@ def test_an_unknown_upscaler_is_named_with_its_folder(make: Make) -> None:
 def test_a_result_beyond_all_bounds_is_refused(make: Make) -> None:
     with pytest.raises(DallaError):
         make().upscale(UpscaleRequest(png(3000, 3000), 8.0, None), Report())
+
+
+def test_a_lora_the_server_skips_is_said_when_its_file_cannot_be_seen(make: Make, fake: ComfyFake) -> None:
+    """Without the server's folder nothing tells it before; the server's log does afterwards, and it is remembered."""
+    fake.add_lora("foreign.safetensors", "sd15", "peft")
+    engine = make()
+    uses = (LoraUse(name="foreign.safetensors", strength=1.0),)
+    first = engine.generate(request(loras=uses), Report())
+    assert any("skipped" in note and "COMFYUI_LORA_DIR" in note for note in first.notes)
+    second = engine.generate(request(loras=uses, seed=99), Report())
+    assert second.notes == first.notes
+    (lora,) = [one for one in engine.loras() if one.name == "foreign.safetensors"]
+    assert lora.note and "skipped" in lora.note
+    fine = engine.generate(request(loras=(LoraUse(name="style_sd15.safetensors"),)), Report())
+    assert fine.notes == []

@@ -109,6 +109,12 @@ def test_filters_and_the_search_box(client, luna):
     assert found(q="FOREST") == [red] and found(q="ore") == [red] and found(q="-forest") == [blue]
     assert found(q='"red dress"') == [red] and found(q='"dress red"') == []
     assert found(q="character:luna") == [red] and found(q="is:starred model:b.safetensors") == [blue]
+    assert (
+        found(q="model:A.safe") == [red]
+        and found(q="model:safetensors") == [blue, red]
+        and found(q="lora:LUNA") == [red]
+    )
+    assert found(q="model:none") == [] and found(q="lora:none") == []
     assert found(after="2020-01-01") == [blue, red] and found(before="2020-01-01") == []
     assert found(q="100%_") == []
     assert client.get("/api/media?after=soon").status_code == 422

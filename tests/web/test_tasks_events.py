@@ -81,7 +81,7 @@ def test_the_stream_begins_with_a_snapshot_and_goes_on(client, container, kinds)
     client.post("/api/characters", json={"name": "Nova"})
     first, second = read_events(response, 2)
     assert first[1] == "snapshot" and [t["taskId"] for t in first[2]["tasks"]] == [waiting.id]
-    assert second[1] == "character.created" and second[2]["name"] == "Nova"
+    assert second[1] == "character.updated" and second[2]["name"] == "Nova"
     run, number = second[0].split("-")
     assert run == container.run_id and int(number) == int(first[0].split("-")[1]) + 1
 

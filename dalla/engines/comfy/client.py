@@ -308,7 +308,7 @@ class ComfyClient:
     def _off(self, why: str) -> Unavailable:
         return Unavailable(
             f"ComfyUI is not reachable: {why}.",
-            remedy="Start ComfyUI, or set COMFYUI_URL to its address (Settings, Engines).",
+            remedy="Start ComfyUI, or set its address (COMFYUI_URL, or on the Monitoring page).",
         )
 
     def _open(self) -> Any:

@@ -42,6 +42,7 @@ class _Server:
         self.client = ComfyClient(self.url, self.headers, HTTP_SECONDS)
         self.catalog = Catalog(self.client, settings)
         self.stats: dict[str, Any] | None = None
+        self.skipped: dict[str, int] = {}  # LoRA -> layers the server said it skipped
 
 
 class ComfyUIEngine:
@@ -59,7 +60,9 @@ class ComfyUIEngine:
 
     def _server(self) -> _Server:
         if not self._settings.comfyui_url:
-            raise NotConfigured("No ComfyUI address is set.", remedy="Set COMFYUI_URL (Settings, Engines).")
+            raise NotConfigured(
+                "No ComfyUI address is set.", remedy="Set COMFYUI_URL, or the address on the Monitoring page."
+            )
         with self._lock:
             kept = self._kept
             url, headers = self._settings.comfyui_url, dict(self._settings.comfyui_headers or {})
@@ -109,7 +112,15 @@ class ComfyUIEngine:
         return self._list(lambda server: server.catalog.models())
 
     def loras(self) -> list[LoraInfo]:
-        return self._list(lambda server: server.catalog.loras())
+        def ask(server: _Server) -> list[LoraInfo]:
+            return [
+                replace(lora, note=f"ComfyUI skipped {server.skipped[lora.name]} of its layers when it was last used.")
+                if lora.name in server.skipped
+                else lora
+                for lora in server.catalog.loras()
+            ]
+
+        return self._list(ask)
 
     def _list(self, ask: Any) -> list[Any]:
         if not self.status().available:
@@ -165,7 +176,7 @@ class ComfyUIEngine:
             lora_sha256=dict(prepared.sha256),
             engine_versions=_versions(stats),
             device=_device(stats),
-            notes=list(prepared.notes),
+            notes=[*prepared.notes, *_skipped_layers(server, request, prepared)],
         )
 
     def upscale(self, request: UpscaleRequest, report: Report) -> ImageResult:
@@ -345,3 +356,23 @@ def _device(stats: dict[str, Any]) -> str | None:
     device = (stats.get("devices") or [{}])[0]
     name = str(device.get("name") or device.get("type") or "")
     return name.split(" : ")[0].strip() or None
+
+
+def _skipped_layers(server: _Server, request: ImageRequest, prepared: PreparedLoras) -> list[str]:
+    """Say when ComfyUI skipped layers of a LoRA whose file cannot be looked into from here.
+
+    The server reports success for such a LoRA; its log is the only trace. A LoRA it still holds from
+    an earlier prompt is not logged again, so what was seen once is remembered.
+    """
+    unseen = [use.name for use in request.loras if use.name not in prepared.sha256 and use.strength]
+    if not unseen:
+        return []
+    count = server.client.logs().rpartition("got prompt")[2].count("lora key not loaded")
+    if count:
+        server.skipped.update(dict.fromkeys(unseen, count))
+    return [
+        f"ComfyUI skipped {server.skipped[name]} layers of the LoRA '{name}', so it may have had no effect. "
+        "Set COMFYUI_LORA_DIR to ComfyUI's models/loras folder, and it will be converted."
+        for name in unseen
+        if name in server.skipped
+    ]

@@ -84,6 +84,11 @@ function operation(doc, op) {
       <section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}">${icon("copy")}Copy</button></header><pre tabindex="0">${line}</pre></section></div></details>`;
 }
 
+/** The codes an error answer can carry; `type` of every problem leads here. */
+const errorList = (rows) => html`<h2 id="errors">Errors</h2>
+  <div class="dc-fields" role="table" aria-label="Error codes">${rows.map((e) => html`<div role="row" class="dc-field" id="error-${e.code}">
+    <span role="rowheader"><code>${e.code}</code></span><span role="cell"><span class="muted">${e.status}</span> ${e.title}</span></div>`)}</div>`;
+
 export async function mount(main) {
   document.querySelector("app-shell").pageTitle = "API";
   const onLoad = () => mountDoc(main).catch((error) => render(main, errorState(error, { title: "The description of the API could not be loaded" })));
@@ -98,6 +103,10 @@ async function mountDoc(main) {
   render(main, html`<div class="dc"><aside class="dc-side"><nav aria-label="Groups"><ul class="dc-nav"></ul></nav></aside><div class="dc-main stack-4">
     <header class="stack-3"><p class="dc-intro">Everything the pages do goes through this API, so scripts can do it too. JSON in and out, times in UTC. Errors are <a href="https://www.rfc-editor.org/rfc/rfc9457" rel="noopener">problem details</a> with <code>code</code>, <code>detail</code> and often a <code>remedy</code>. Long work answers 202 with a <code>taskId</code>.</p>
       <div class="row"><div class="search-box">${icon("search")}<input type="search" id="dc-q" data-search value="${url.get("q") ?? ""}" placeholder="Search paths and words" aria-label="Search the API" autocomplete="off" spellcheck="false"></div><span class="muted" role="status" id="dc-count"></span><span class="spacer"></span><a class="btn" href="/api/openapi.json" target="_blank" rel="noopener">${icon("external")}openapi.json</a></div></header><div class="dc-list stack-5"></div></div></div>`);
+  const errors = document.createElement("section");
+  errors.className = "stack-2";
+  render(errors, errorList(doc["x-errors"] ?? []));
+  main.querySelector(".dc-main").append(errors);
   const input = main.querySelector("#dc-q");
   function paint() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);

@@ -138,5 +138,5 @@ function activity(active, recent, pictures) {
   if (!active.length && !recent.length && !pictures.length) return html`<p class="muted">Nothing has happened yet.</p>`;
   const made = recent.length ? [] : pictures.slice(0, 5);
   return html`<ul class="tray-list">${active.slice(0, 5).map((t) => html`<li data-key="${taskId(t)}"><job-progress></job-progress></li>`)}${recent.slice(0, 6).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}
-    ${made.map((m) => html`<li data-key="a-${m.id}"><p class="row row-nowrap"><span class="truncate">${m.prompt || "Picture imported"}</span><span class="spacer"></span><small class="muted">${ago(m.createdAt)}</small></p></li>`)}</ul>`;
+    ${made.map((m) => html`<li data-key="a-${m.id}"><p class="row row-nowrap"><span class="truncate">${m.prompt || "Picture imported"}</span><span class="spacer"></span><small class="muted nowrap">${ago(m.createdAt)}</small></p></li>`)}</ul>`;
 }

@@ -158,7 +158,7 @@ export function showCharacter(root, id, owner) {
     const panel = $("#panel-history");
     if (!panel.firstElementChild) render(panel, skeleton("rows", 4));
     try {
-      const answer = await api.get("/api/tasks", { query: { limit: 100 }, signal });
+      const answer = await api.get("/api/tasks", { query: { limit: 100, characterId: id }, signal });
       const mine = (answer.items ?? []).filter((t) => t.characterId === id);
       render(panel, html`<div class="stack-4"><dl class="facts"><div><dt>Created</dt><dd>${dateTime(character.createdAt)}</dd></div><div><dt>Last change</dt><dd>${dateTime(character.updatedAt)}</dd></div></dl><h3>Tasks</h3>
         ${mine.length ? html`<ul class="history">${mine.map((t) => html`<li data-key="${taskId(t)}">${statusBadge(t.status)}<span class="truncate">${t.title || words(t.kind)}</span><span class="spacer"></span><small class="muted">${ago(t.finishedAt ?? t.createdAt)}</small></li>`)}</ul>` : html`<p class="muted">No tasks among the latest hundred were for ${character.name}.</p>`}</div>`);

@@ -49,6 +49,7 @@ export function watchNews({ grid, stream, state, pill, changed, collections }) {
   }, 350);
 
   stream.on("media.created", fetchNew);
+  stream.on("collection.updated", () => collections());
   stream.on("media.deleted", ({ ids }) => { waiting = waiting.filter((i) => !ids.includes(i.id)); paint(); if (ids.some((id) => grid.find(id))) { grid.remove(ids); changed(); } });
   stream.on("media.updated", async ({ ids, count }) => {
     const until = Date.now();

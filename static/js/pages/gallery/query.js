@@ -79,7 +79,7 @@ export function factsOf(item) {
   const loras = r.loras?.length ? r.loras.map((l) => `${stem(l.name)} × ${l.strength ?? 1}`).join(", ") : (item?.loras ?? []).map(stem).join(", ");
   const rows = [
     ["Prompt", r.prompt ?? item?.prompt], ["Negative prompt", r.negativePrompt ?? item?.negativePrompt], ["Model", stem(r.model ?? item?.model)], ["LoRAs", loras],
-    ["Seed", r.seed === undefined ? item?.seed : r.batchSize > 1 ? `${r.seed}, picture ${(r.seedIndex ?? 0) + 1} of ${r.batchSize}` : r.seed],
+    ["Seed", r.seed ?? item?.seed],
     ["Steps", r.steps], ["CFG scale", r.cfgScale], ["Guidance", r.guidance], ["Sampler", [r.sampler, r.scheduler].filter(Boolean).join(" / ")], ["Denoise", r.initImageMediaId ? r.denoise : null],
     ["Size", item?.width ? `${item.width} × ${item.height}` : null],
     ["Engine", [r.engine ?? item?.engine, ...Object.entries(r.engineVersions ?? {}).map(([k, v]) => `${k} ${v}`)].filter(Boolean).join(", ")],
