@@ -12,6 +12,7 @@ import secrets
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import date
+from textwrap import shorten
 from typing import Any, Protocol
 
 import dalla
@@ -203,6 +204,8 @@ class Generation:
         title = f"{'Picture' if request.batch_size == 1 else f'{request.batch_size} pictures'}"
         if character:
             title += f" of {character.name}"
+        if wish.prompt and wish.prompt.strip():
+            title += f": {shorten(wish.prompt, 70, placeholder=' …')}"
         return self._jobs.submit(self.KIND, payload, title=title, character_id=character.id if character else None)
 
     def submit_upscale(self, media_id: str, *, factor: float, model: str | None, engine: str | None) -> Job:

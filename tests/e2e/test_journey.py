@@ -61,6 +61,8 @@ def test_from_an_empty_app_to_a_picture_and_back(page, server):
     page.keyboard.press("i")
     expect(viewer.get_by_text(str(item["seed"])).first).to_be_visible()
     page.keyboard.press("Escape")
+    expect(viewer).to_be_hidden()
+    expect(page).to_have_url(re.compile(r"gallery\.html\?q=crown$"))  # closing goes back in the history
 
     # ------------------------------------------------ recall it: the same seed gives the same pixels
     page.goto(f"/studio.html?recall={item['id']}")
@@ -113,7 +115,6 @@ def test_trash_and_undo_in_the_gallery(page, server):
     made = requests.post(f"{server.url}/api/media", files={"file": ("a.png", png((9, 99, 199)))}, timeout=10).json()[
         "items"
     ][0]
-    page.goto(f"/gallery.html?open={made['id']}")
     page.goto("/gallery.html")
     cell = page.get_by_role("gridcell").first
     cell.focus()

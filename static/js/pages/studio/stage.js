@@ -80,7 +80,8 @@ function resultView(s, item) {
     <div class="st-acts"><div class="st-acts-row" role="toolbar" aria-label="What to do with this picture">
       <button type="button" class="icon-btn st-star" data-action="star" aria-pressed="${String(Boolean(item.starred))}" aria-label="${item.starred ? "Remove star" : "Star"}" title="Star (.)">${icon(item.starred ? "star-filled" : "star")}</button>
       ${act("again", "refresh", "Again", { ...recipe, title: recipe.title ?? "Same again: the same settings, another seed" })}
-      ${act("vary-subtle", "layers", "Vary subtle", { title: "Redraw from this picture, changing little" })}${act("vary-strong", "bolt", "Vary strong", { title: "Redraw from this picture, changing much" })}
+      ${act("vary-subtle", "layers", html`<span class="st-vary">Vary </span>subtle`, { title: "Redraw from this picture, changing little", "aria-label": "Vary subtle" })}
+      ${act("vary-strong", "bolt", html`<span class="st-vary">Vary </span>strong`, { title: "Redraw from this picture, changing much", "aria-label": "Vary strong" })}
       ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}<button type="button" class="btn btn-ghost btn-small" data-action="as-init" title="Use as the picture to start from (i)" aria-label="Use as the picture to start from">${icon("image")}<span class="st-wide">Start from it</span></button>
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe })}>${icon("undo")}<span>Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
