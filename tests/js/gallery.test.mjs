@@ -24,9 +24,9 @@ test("chips carry names for people and fall back to the id", () => {
   assert.deepEqual(chips.map((c) => c.value), ["coll_9", "Luna", "x", "Not starred"]);
 });
 test("a model is called by its file name without ending", () => assert.equal(stem("sub\\dir/my.model.safetensors"), "my.model"));
-test("facts leave out what is not known and name the place in a batch", () => {
-  const facts = factsOf({ prompt: "a", width: 10, height: 20, recipe: { seed: 0, batchSize: 4, seedIndex: 2, loras: [{ name: "l.safetensors", strength: 0.5 }] } });
-  assert.equal(facts.get("Seed"), "0, picture 3 of 4");
+test("facts leave out what is not known; a seed of 0 is one", () => {
+  const facts = factsOf({ prompt: "a", width: 10, height: 20, recipe: { seed: 0, loras: [{ name: "l.safetensors", strength: 0.5 }] } });
+  assert.equal(facts.get("Seed"), "0");
   assert.equal(facts.get("LoRAs"), "l × 0.5");
   assert.equal(facts.has("Steps"), false);
 });

@@ -16,6 +16,7 @@ import { queueView } from "./studio/queue.js";
 import { stageView } from "./studio/stage.js";
 import { Store } from "./studio/store.js";
 import { compose, curl, fresh, modelKey, toRequest } from "./studio/wish.js";
+import { modelKinds } from "./studio/kinds.js";
 
 export async function mount(main) {
   const stop = new AbortController();
@@ -141,6 +142,7 @@ export async function mount(main) {
     "clear-init": () => s.set({ initMediaId: "" }),
     "pick-init": async () => { const item = await pickFromGallery(s); if (item) s.set({ initMediaId: item.id }); },
     "reset-model": () => { const before = s.form; const tuned = { ...s.form.tuned }; delete tuned[modelKey(s.found.model)]; s.set({ tuned }); toast.success("Back to the defaults of the model", { undo: () => s.set(before) }); },
+    "model-kinds": (_e, el) => busy(el, async () => { if (await modelKinds(s.catalog.models)) await s.loadCatalog(); }),
     "reset-all": () => { const before = s.form; s.errors = {}; s.set({ ...fresh(), characterId: before.characterId }); toast.success("The form is empty again", { undo: () => s.set(before) }); },
     "curl-form": () => copyText(curl(toRequest(s.form, s.found, s.character), location.origin), "Command copied"),
     "reload-items": () => s.loadItems(),

@@ -11,6 +11,7 @@ export function moreView(s) {
     <div class="st-more-body">
       ${modelField(s)}${engineField(s)}${loraField(s)}${samplingField(s)}${seedField(s)}${startField(s)}
       <div class="row st-more-foot"><button type="button" class="btn btn-small btn-ghost" data-action="reset-model" ${attrs({ disabled: !s.v.tuned })}>${icon("undo")}Model defaults</button>
+        <button type="button" class="btn btn-small btn-ghost" data-action="model-kinds" title="Say what kind a model is">${icon("layers")}Model kinds</button>
         <button type="button" class="btn btn-small btn-ghost" data-action="reset-all">${icon("refresh")}Reset the form</button>
         <button type="button" class="btn btn-small btn-ghost" data-action="curl-form">${icon("copy")}Copy as curl</button></div>
     </div></details>`;
