@@ -111,6 +111,7 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
     server = create_server(app, sockets=[listener], threads=48, ident=None, channel_timeout=120)
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, _stop_signal)
+    container.idempotency.forget_unfinished()
     container.jobs.start()
     threading.Thread(target=_start_rest, args=(container, address, open_browser), daemon=True).start()
     where = container.settings.data_dir

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 30
+FIRST_CHORES_SECONDS = 60
 KEEP_FINISHED_TASKS_DAYS = 90
 
 
@@ -41,7 +43,9 @@ class Clock:
         self._scheduler = BackgroundScheduler(daemon=True, timezone="UTC")
         options = {"coalesce": True, "max_instances": 1, "misfire_grace_time": 60}
         self._scheduler.add_job(self._tick, "interval", seconds=TICK_SECONDS, **options)
-        self._scheduler.add_job(self._hourly, "interval", hours=1, **options)
+        # The first round soon: an app that is never open for an hour must empty its trash too.
+        soon = datetime.now(UTC) + timedelta(seconds=FIRST_CHORES_SECONDS)
+        self._scheduler.add_job(self._hourly, "interval", hours=1, next_run_time=soon, **options)
         self._scheduler.start()
         self._tick()
 

@@ -11,8 +11,11 @@ import json
 import re
 import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from dalla.errors import InvalidInput
 from dalla.records.media import LoraRecipe, Recipe
@@ -48,19 +51,22 @@ def embed(png: bytes, recipe: Recipe) -> bytes:
 def read(data: bytes) -> FoundRecipe | None:
     """Return the recipe a picture carries, or None. Never raises for odd content of the chunks."""
     texts = png_texts(data) if data.startswith(_SIGNATURE) else _exif_texts(data)
-    if "dalla" in texts:
+    readers: tuple[tuple[str, str, Callable[[str], Recipe | None]], ...] = (
+        ("dalla", "dalla", Recipe.model_validate_json),
+        ("prompt", "comfyui", from_comfy),
+        ("parameters", "a1111", from_a1111),
+    )
+    for key, source, reader in readers:
+        if key not in texts:
+            continue
         try:
-            return FoundRecipe(Recipe.model_validate_json(texts["dalla"]), "dalla")
-        except ValueError:
-            pass
-    if "prompt" in texts:
-        recipe = from_comfy(texts["prompt"])
-        if recipe is not None:
-            return FoundRecipe(recipe, "comfyui")
-    if "parameters" in texts:
-        recipe = from_a1111(texts["parameters"])
-        if recipe is not None:
-            return FoundRecipe(recipe, "a1111")
+            recipe = reader(texts[key])
+            if recipe is not None:
+                # What could not be answered as JSON later (numbers beyond 64 bits, half characters) is no recipe.
+                orjson.dumps(recipe.to_json())
+                return FoundRecipe(recipe, source)
+        except (ValueError, TypeError):
+            continue
     return None
 
 
@@ -163,8 +169,8 @@ _A1111_SAMPLERS = {
     "dpmpp_sde": "DPM++ SDE", "ddim": "DDIM", "uni_pc": "UniPC", "lms": "LMS", "dpm_2": "DPM2", "dpm_2_ancestral": "DPM2 a",
 }  # fmt: skip
 _OUR_SAMPLERS = {name.lower(): ours for ours, name in _A1111_SAMPLERS.items()}
-_PAIR = re.compile(r'\s*([A-Za-z][\w +/.-]*?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
-_LORA_TAG = re.compile(r"<lora:([^:>]+)(?::([-+\d.]+))?[^>]*>")
+_PAIR = re.compile(r'\s*([A-Za-z][\w +/.-]{0,60}?):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+_LORA_TAG = re.compile(r"<lora:([^:>]{1,300})(?::([-+\d.]{1,30}))?[^>]{0,300}>")
 
 
 def to_a1111(recipe: Recipe) -> str:
@@ -251,7 +257,7 @@ def _number(text: Any, kind: type) -> Any:
         value = kind(text)
     except (TypeError, ValueError, OverflowError):
         return None
-    return None if value != value else value
+    return value if abs(value) < 2**64 else None  # NaN is neither; JSON here carries no larger number
 
 
 # ---------------------------------------------------------------- ComfyUI
@@ -328,7 +334,7 @@ def from_comfy(text: str) -> Recipe | None:
         denoise=_number(denoise, float),
         width=_number(size[0]["inputs"].get("width"), int) if size else None,
         height=_number(size[0]["inputs"].get("height"), int) if size else None,
-        model=model.get("ckpt_name") or model.get("unet_name"),
+        model=next((v for k in ("ckpt_name", "unet_name") if isinstance(v := model.get(k), str)), None),
         loras=loras,
         engine="comfyui",
     )

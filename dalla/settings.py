@@ -24,6 +24,7 @@ from dalla.errors import Conflict, InvalidInput, StorageError
 from dalla.paths import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
+MAX_NUMBER = 1_000_000  # no setting means more; later sums with it must stay within dates and floats
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,8 @@ class Settings:
                     f"{row.env} is set in the environment, which wins over this page.",
                     remedy=f"Remove {row.env} from the environment or .env and restart, or change it there.",
                 )
-            if row.name == "data_dir":
-                errors.append({"field": key, "message": "Set DALLA_DATA_DIR in the environment or .env instead."})
+            if row.name in ("data_dir", "secret_key"):  # both are needed before anything saved can be read
+                errors.append({"field": key, "message": f"Set {row.env} in the environment or .env instead."})
                 continue
             try:
                 parsed[row.name] = (row, parse(row, row.default if raw is None else raw, ROOT))
@@ -252,9 +253,9 @@ def parse(row: Row, raw: Any, root: Path) -> Any:
         case "int" | "float":
             try:
                 number = int(raw) if row.kind == "int" else float(raw)
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 raise refuse("this must be a number.") from None
-            if number != number or number < 0 or (row.name == "port" and number > 65535):
+            if not 0 <= number <= MAX_NUMBER or (row.name == "port" and number > 65535):
                 raise refuse("this number is out of range.")
             return number
         case "bool":
@@ -270,7 +271,7 @@ def parse(row: Row, raw: Any, root: Path) -> Any:
             if isinstance(raw, str):
                 try:
                     raw = json.loads(raw or "{}")
-                except ValueError:
+                except (ValueError, RecursionError):
                     raise refuse("this must be a JSON object.") from None
             if not isinstance(raw, dict):
                 raise refuse("this must be a JSON object.")
@@ -282,10 +283,17 @@ def parse(row: Row, raw: Any, root: Path) -> Any:
         if text not in row.kind.split("|"):
             raise refuse(f"this must be one of {', '.join(row.kind.split('|'))}.")
     elif row.kind == "path":
-        return (root / Path(text).expanduser()).resolve() if text else ""
+        try:
+            return (root / Path(text).expanduser()).resolve() if text else ""
+        except (OSError, RuntimeError, ValueError):  # a loop of links, ~ of nobody, a NUL
+            raise refuse("this is not a folder that can be found.") from None
     elif row.kind == "url" and text:
-        parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        try:
+            parts = urlsplit(text)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # a broken IPv6 address, a port that is none
+            usable = False
+        if not usable:
             raise refuse("this must be an address that starts with http:// or https://.")
         return text.rstrip("/")
     elif row.kind == "zone" and text:

@@ -18,7 +18,10 @@ def now_iso() -> str:
 
 def ago_iso(seconds: float) -> str:
     """Return the time `seconds` before now."""
-    return iso(datetime.now(UTC) - timedelta(seconds=seconds))
+    try:
+        return iso(datetime.now(UTC) - timedelta(seconds=seconds))
+    except OverflowError:  # before the calendar begins
+        return iso(datetime.min.replace(tzinfo=UTC))
 
 
 def parse(text: str) -> datetime:
@@ -31,8 +34,8 @@ def boundary(text: str, field: str, *, end_of_day: bool = False) -> str:
     """Turn a date or time given by a user into a comparable `…Z` text. Raises InvalidInput."""
     try:
         moment = parse(text)
-    except ValueError as exc:
+        if end_of_day and len(text) == 10:
+            moment = moment.replace(hour=23, minute=59, second=59, microsecond=999_000)
+        return iso(moment)
+    except (ValueError, OverflowError) as exc:
         raise InvalidInput.field(field, "Give a date such as 2026-01-31, or an ISO time.") from exc
-    if end_of_day and len(text) == 10:
-        moment += timedelta(days=1) - timedelta(milliseconds=1)
-    return iso(moment)

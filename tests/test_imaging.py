@@ -7,10 +7,10 @@ import io
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from dalla import imaging
-from dalla.errors import DallaError, TooLarge, UnsupportedMedia
+from dalla.errors import DallaError, InvalidInput, TooLarge, UnsupportedMedia
 from tests.conftest import png
 
 
@@ -86,3 +86,12 @@ def test_thumbnails_have_the_right_sizes_and_are_never_larger():
     assert Image.open(io.BytesIO(small["m"])).size == (100, 50)
     line = imaging.thumbnails(Image.new("RGB", (5000, 1), "red"))
     assert Image.open(io.BytesIO(line["s"])).size == (320, 1)
+
+
+def test_whatever_a_decoder_raises_is_a_damaged_picture(monkeypatch):
+    def broken(self):
+        raise RuntimeError("Failed to decode frame 0")  # as the AVIF decoder does
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", broken)
+    with pytest.raises(InvalidInput, match="damaged"):
+        imaging.open_image(png())

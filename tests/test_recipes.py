@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from PIL import Image, PngImagePlugin
 
 from dalla import recipes
 from dalla.records.media import LoraRecipe, Recipe
-from tests.conftest import png
+from tests.conftest import png, upload
 
 FULL = Recipe(
     prompt='luna, "quoted", naïve ☕\nsecond line',
@@ -118,3 +120,37 @@ def test_strange_files_do_no_harm(noise):
     recipes.read(noise)
     recipes.read(b"\x89PNG\r\n\x1a\n" + noise)
     recipes.read(png()[:-12] + noise)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"parameters": f"cat\nSteps: 5, Seed: {10**25}"},
+        {"parameters": 'cat\nSteps: 5, Model: "\\ud800"'},
+        {"dalla": json.dumps({"prompt": "cat", "mine": 10**25})},
+        {"dalla": json.dumps({"prompt": "cat", "seed": 10**25})},
+        {"prompt": json.dumps({"1": {"class_type": "KSampler", "inputs": {"latent_image": 1, "seed": 10**25}}})},
+        {
+            "prompt": json.dumps(
+                {
+                    "1": {"class_type": "KSampler", "inputs": {"latent_image": 1, "seed": 5, "model": ["2", 0]}},
+                    "2": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": ["3", 0]}},
+                }
+            )
+        },
+    ],
+)
+def test_a_strange_recipe_spoils_neither_the_import_nor_the_gallery(client, texts):
+    added = upload(client, with_texts(**texts))
+    assert added.status_code == 201, added.text
+    assert client.get("/api/media").json["total"] == 1
+    assert client.get(f"/api/media/{added.json['items'][0]['id']}").status_code == 200
+
+
+def test_long_texts_without_structure_are_read_in_bearable_time():
+    code = (
+        "from dalla import recipes\n"
+        "recipes.from_a1111('cat\\n' + 'a ' * 500_000)\n"
+        "recipes.from_a1111('<lora:a' * 100_000 + '\\nSteps: 5')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=50)  # it was hours

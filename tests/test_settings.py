@@ -104,3 +104,24 @@ def test_over_http(client):
     )  # the test's environment sets it
     names = [r["name"] for r in client.get("/api/settings").json["items"]]
     assert len(names) == len(ROWS) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"comfyuiUrl": "http://[::1"},
+        {"comfyuiUrl": "http://host:port"},
+        {"comfyuiLoraDir": "~nobody-of-this-name/loras"},
+        {"comfyuiLoraDir": "a\0b"},
+        {"trashDays": 1e20},
+        {"trashDays": float("inf")},
+        {"engineIdleMinutes": "inf"},
+        {"modelFamilies": "[" * 100_000},
+        {"secretKey": "kept where it could not be read"},
+    ],
+)
+def test_values_that_cannot_work_are_refused_by_name(tmp_path, change):
+    settings = load(tmp_path)
+    with pytest.raises(InvalidInput) as caught:
+        settings.change(change)
+    assert caught.value.errors[0]["field"] == next(iter(change)) and not settings.file.exists()

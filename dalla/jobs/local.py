@@ -24,7 +24,7 @@ from dalla.events import EventBus
 from dalla.ids import new_id
 from dalla.jobs.base import Handler, TaskStore
 from dalla.records.job import Job, Progress
-from dalla.times import now_iso
+from dalla.times import ago_iso, now_iso
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 2.0  # how soon work queued by another process is seen
 SAVE_SECONDS = 0.5  # progress is written at most this often
 CRASHES_BEFORE_QUARANTINE = 2
+SILENT_SECONDS = 120.0  # an owner under another host name is dead when its heartbeat is older
 
 
 @dataclass(frozen=True)
@@ -314,7 +315,9 @@ class LocalQueue:
 
     def _recover(self) -> int:
         count = 0
-        for job in self.tasks.orphans(alive_owner=owner_is_alive):
+        for job in self.tasks.orphans(alive_owner=self._certainly_alive):
+            if is_elsewhere(job.owner) and (job.heartbeat_at or "") > ago_iso(SILENT_SECONDS):
+                continue
             crashes = job.crashes + 1
             how = self._kinds.get(job.kind)
             quarantined = crashes >= CRASHES_BEFORE_QUARANTINE
@@ -339,6 +342,10 @@ class LocalQueue:
             logger.warning("Task %s (%s) was left running by a dead process: %s", job.id, job.kind, target)
             count += 1
         return count
+
+    def _certainly_alive(self, owner: str) -> bool:
+        # Ourselves without asking: a clock that is set changes the start times the system tells.
+        return owner == self.owner or (not is_elsewhere(owner) and owner_is_alive(owner))
 
     # ------------------------------------------------------------ workers
 
@@ -404,17 +411,21 @@ class LocalQueue:
             self._finish(job.id, status, fields)
             logger.info("%s %s after %.2f s", job.kind, status, time.monotonic() - began)
         finally:
-            self._previews.pop(job.id, None)
-            self._running.pop(job.id, None)
+            if self._running.get(job.id) is context:  # else a retry runs it again already, in another thread
+                del self._running[job.id]
+                self._previews.pop(job.id, None)
             with self._changed:
                 self._changed.notify_all()
             log.job_id.reset(token)
 
     def _stopped(self, context: LocalContext, exc: Cancelled) -> tuple[str, dict[str, Any]]:
         """A job ended because it was asked to: by somebody, or because the app is closing."""
-        job = self.tasks.get(context.job.id)
-        if self._stopping.is_set() and not job.cancel_requested:
-            if self._kinds[job.kind].restartable:
+        try:
+            wanted = self.tasks.get(context.job.id).cancel_requested
+        except Exception:  # noqa: BLE001 - the database is out of reach: what ended the work must still be noted
+            wanted = not self._stopping.is_set()
+        if self._stopping.is_set() and not wanted:
+            if self._kinds[context.job.kind].restartable:
                 return "queued", {"owner": None}
             problem = Conflict(
                 "The app was closed while this was running.", remedy="'Retry' starts it again."
@@ -456,6 +467,11 @@ class LocalQueue:
 
 
 # ---------------------------------------------------------------- owners
+
+
+def is_elsewhere(owner: str | None) -> bool:
+    """Whether the owner has another host name: another machine, or this one before it was renamed."""
+    return owner is not None and owner.rpartition(":")[0].rpartition(":")[0] != socket.gethostname()
 
 
 def this_process() -> str:

@@ -186,8 +186,8 @@ class Characters:
         """Bring back from the trash. Raises NotFound; a character that is still there is returned as it is."""
         gone = self._trash.get(id)
         character = Character.model_validate(gone.to_json(exclude_unset=True, exclude={"deleted_at"}))
-        if all(present.id != id for present in self._documents.all()):
-            character = self._documents.insert(character)
+        present = next((c for c in self._documents.all() if c.id == id), None)
+        character = present or self._documents.insert(character)
         self._trash.delete(id)
         self._tell("updated", character)
         return character
@@ -195,10 +195,12 @@ class Characters:
     def purge_trash(self, days: int) -> int:
         """Forget characters that were trashed more than `days` ago, and their keys; return how many."""
         limit, count = ago_iso(days * 86400), 0
+        live = {character.id for character in self._documents.all()}
         for gone in self._trash.all():
             if (gone.deleted_at or "") < limit:
                 self._trash.delete(gone.id)
-                for field in SECRET_FIELDS:
+                # A crash amid delete or restore leaves it in both places: then the keys are in use.
+                for field in SECRET_FIELDS if gone.id not in live else ():
                     self._secrets.delete(self._secret_name(gone.id, field))
                 count += 1
         return count

@@ -220,21 +220,14 @@ class Generation:
         return self._jobs.submit(self.UPSCALE, payload, title=f"Upscale {factor:g}×", character_id=item.character_id)
 
     def _engine_for_upscale(self, name: str | None, model: str | None) -> ImageEngine:
-        if name:
-            engine = self._engines.get(name)
-            status = engine.status()
-            if not status.available:
-                raise Unavailable(status.reason or f"{engine.label} is off.", remedy=status.remedy)
-            if model and model not in engine.options().get("upscalers", []):
-                raise InvalidInput.field("model", f"{engine.label} has no upscaler called '{model}'.")
-            return engine
-        for engine in self._engines.all():
-            if engine.status().available and (not model or model in engine.options().get("upscalers", [])):
-                if model or engine.name == "builtin":
-                    return engine
+        usable, _ = self._usable(name)
         if model:
-            raise InvalidInput.field("model", f"No engine has an upscaler called '{model}'.")
-        return next(e for e in self._engines.all() if e.status().available)
+            for engine in usable:
+                if model in engine.options().get("upscalers", []):
+                    return engine
+            where = " and ".join(engine.label for engine in usable)
+            raise InvalidInput.field("model", f"{where} has no upscaler called '{model}'.")
+        return next((engine for engine in usable if engine.name == "builtin"), usable[0])
 
     def _usable(self, wished: str | None) -> tuple[list[ImageEngine], list[str]]:
         """Engines that may be used, best first, and why the others cannot."""
@@ -329,7 +322,8 @@ class Generation:
         if wish.guidance is not None and family.guidance is None:
             refuse("guidance", f"{family.label} takes a 'cfgScale', not distilled guidance.")
         multiple, largest = d["sizeMultiple"], min(d["maxSize"] or MAX_SIDE, MAX_SIDE)
-        width, height = wish.width or d["width"], wish.height or d["height"]
+        width = d["width"] if wish.width is None else wish.width
+        height = d["height"] if wish.height is None else wish.height
         init: MediaItem | None = None
         if wish.init_image_media_id:
             try:

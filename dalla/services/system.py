@@ -171,9 +171,9 @@ class System:
             "builtin": self._engine("builtin", fresh),
             "database": self._database(),
             "scheduler": self.clock.status() if self.clock else _off("The clock does not run in this process."),
-            "worker": self._worker(),
-            "instagram": self._accounts("Instagram", "instagram_api_key"),
-            "twitter": self._accounts("X", "twitter_access_token"),
+            "worker": _asked(self._worker),
+            "instagram": _asked(lambda: self._accounts("Instagram", "instagram_api_key")),
+            "twitter": _asked(lambda: self._accounts("X", "twitter_access_token")),
             "gemini": _ok("A key is set.")
             if self._settings.gemini_api_key
             else _off("No key is set. Captions are composed offline."),
@@ -193,9 +193,15 @@ class System:
             "checkedAt": now_iso(),
             "startedAt": self._started_at,
             "version": dalla.__version__,
-            "tasks": self._tasks.counts(),
+            "tasks": self._counts(),
             **components,
         }
+
+    def _counts(self) -> dict[str, int]:
+        try:
+            return self._tasks.counts()
+        except DallaError:  # "database" says why
+            return {}
 
     def _remember(self, name: str, component: dict[str, Any]) -> None:
         previous = self._since.get(name)
@@ -228,7 +234,8 @@ class System:
     def _database(self) -> dict[str, Any]:
         data_dir = Path(self._settings.data_dir)
         try:
-            probe = data_dir / f".probe-{os.getpid()}"
+            # One name per thread: two pages ask at the same time. A left-over one is cleared as a temp file.
+            probe = data_dir / f".probe-{os.getpid()}-{threading.get_ident()}.tmp"
             probe.write_bytes(b"x")
             probe.unlink()
         except OSError as exc:
@@ -386,6 +393,14 @@ class System:
             for job in failed
         ]
         return needs
+
+
+def _asked(component: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return a component's state; a store that cannot be read is its error, not the end of the status."""
+    try:
+        return component()
+    except DallaError as exc:
+        return {"status": "error", "detail": exc.detail, "remedy": exc.remedy or ""}
 
 
 def _ok(detail: str) -> dict[str, Any]:

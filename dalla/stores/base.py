@@ -179,4 +179,7 @@ class IdempotencyStore(Protocol):
     def forget(self, key: str) -> None:
         """Free the key after a failure that did nothing."""
 
+    def forget_unfinished(self) -> int:
+        """Free the keys whose request died with its process (at start, when no request can be running)."""
+
     def purge(self, before: str) -> int: ...

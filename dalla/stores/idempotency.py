@@ -56,6 +56,10 @@ class SqlIdempotency:
         with self._library.write() as connection:
             connection.execute(delete(keys).where(keys.c.key == key))
 
+    def forget_unfinished(self) -> int:
+        with self._library.write() as connection:
+            return connection.execute(delete(keys).where(keys.c.answer.is_(None))).rowcount
+
     def purge(self, before: str) -> int:
         with self._library.write() as connection:
             return connection.execute(delete(keys).where(keys.c.created_at < before)).rowcount

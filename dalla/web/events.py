@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Eve
 
 KEEP_ALIVE_SECONDS = 15.0
 MAX_STREAMS = 24  # each holds a server thread; browsers share one between their tabs
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
 
 
@@ -38,7 +40,7 @@ def events(query: EventsQuery):
     given = request.headers.get("Last-Event-ID") or query.last_event_id or ""
     # Ids carry the run of the app: after a restart they begin again, and a stale one must not match.
     run, _, number = given.rpartition("-")
-    resume = int(number) if run == container.run_id and number.isdigit() else None
+    resume = int(number) if run == container.run_id and _NUMBER.fullmatch(number) else None
 
     def snapshot() -> tuple[bytes, int]:
         last = bus.last_id

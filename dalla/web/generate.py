@@ -71,8 +71,21 @@ def preview_prompt(body: GenerateBody):
     return {"prompt": composed.prompt, "negativePrompt": composed.negative_prompt, "parts": composed.parts}
 
 
+def _without_pictures(body: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in body.items() if k not in ("image", "images")}
+
+
+def _with_pictures(body: dict[str, Any]) -> dict[str, Any]:
+    """Add the pictures as base64 to the answer that waited; an answer that did not wait stays as it is."""
+    if "mediaIds" not in body:
+        return body
+    gallery = services().gallery
+    images = [base64.b64encode(gallery.bytes_of(gallery.get(id))).decode() for id in body["mediaIds"]]
+    return {"image": images[0], "images": images, **body}
+
+
 @bp.post("/generate-image", summary="Make pictures")
-@idempotent
+@idempotent(keep=_without_pictures, replay=_with_pictures)
 def generate_image(body: GenerateBody, query: AsyncQuery):
     job = services().generation.submit(body.wish())
     if wants_async():
@@ -80,10 +93,7 @@ def generate_image(body: GenerateBody, query: AsyncQuery):
     job = services().jobs.wait(job.id, WAIT_SECONDS)
     if job.status != "completed":
         raise _failure(job)
-    result: dict[str, Any] = dict(job.result or {})
-    gallery = services().gallery
-    images = [base64.b64encode(gallery.bytes_of(gallery.get(id))).decode() for id in result["mediaIds"]]
-    return {"image": images[0], "images": images, **result, "taskId": job.id}, 200, {}
+    return _with_pictures({**(job.result or {}), "taskId": job.id}), 200, {}
 
 
 def _failure(job: Job) -> DallaError:

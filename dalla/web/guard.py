@@ -70,7 +70,7 @@ def install(app: Flask, settings: Settings) -> None:
 
 
 def _check_host(allowed: set[str]) -> None:
-    host = (urlsplit(f"//{request.host}").hostname or "").lower() if request.host else ""
+    host = _parts(f"//{request.host}")[0] if request.host else ""
     if host not in allowed:
         raise Forbidden(
             f"This app is not served under the name '{host}'.",
@@ -85,8 +85,17 @@ def _check_origin() -> None:
     ):
         raise Forbidden("Requests from other web sites are refused.")
     origin = request.headers.get("Origin")
-    if origin and urlsplit(origin).netloc.lower() != request.host.lower():
+    if origin and _parts(origin)[1] != request.host.lower():
         raise Forbidden("Requests from other web sites are refused.", remedy="Open the app under one address only.")
+
+
+def _parts(url: str) -> tuple[str, str]:
+    """Return (host name, host and port) in lower case; ("", "") for what is no address."""
+    try:
+        parts = urlsplit(url)
+        return (parts.hostname or "").lower(), parts.netloc.lower()
+    except ValueError:
+        return "", ""
 
 
 def _check_body() -> None:

@@ -185,6 +185,8 @@ def inspect_media(form: InspectForm):
 
 @bp.post("/media/bulk", summary="Star, trash, restore, sort … many at once")
 def bulk_media(body: BulkBody):
+    if body.action == "setCharacter" and body.character_id:
+        services().characters.get(body.character_id)
     return services().gallery.bulk(
         body.action, list(dict.fromkeys(body.ids)), collection_id=body.collection_id, character_id=body.character_id
     )
@@ -252,7 +254,7 @@ def media_recipe(path: IdPath):
 
 
 @bp.post("/media/<id>/upscale", summary="Enlarge a picture into a new one")
-@idempotent
+@idempotent()
 def upscale_media(path: IdPath, body: UpscaleBody):
     return accepted(
         services().generation.submit_upscale(path.id, factor=body.factor, model=body.model, engine=body.engine)

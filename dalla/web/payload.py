@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from functools import wraps
 from hashlib import sha256
@@ -12,10 +14,13 @@ from flask import Flask, Response, request
 from flask.json.provider import JSONProvider
 from pydantic import ConfigDict, Field
 
+from dalla.errors import DallaError
 from dalla.records.base import RequestBody
 from dalla.records.job import Job
 from dalla.times import now_iso
 from dalla.web.context import services
+
+logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -88,31 +93,44 @@ def wants_async() -> bool:
     return "respond-async" in request.headers.get("Prefer", "") or request.args.get("async") in ("1", "true")
 
 
-def idempotent(view: F) -> F:
-    """Answer a repeated `Idempotency-Key` with the first answer instead of doing the work again."""
+def _same(body: dict[str, Any]) -> dict[str, Any]:
+    return body
 
-    @wraps(view)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        key = request.headers.get("Idempotency-Key")
-        if not key:
-            return view(*args, **kwargs)
-        store = services().idempotency
-        content = f"{request.method} {request.full_path}".encode() + b"\0" + request.get_data(cache=True)
-        first = store.begin(key[:200], sha256(content).hexdigest(), now_iso())
-        if first is not None:
-            return Response(
-                orjson.dumps(first["body"]),
-                status=first["status"],
-                headers={**first["headers"], "Idempotent-Replayed": "true"},
-                content_type="application/json",
-            )
-        try:
-            answer = view(*args, **kwargs)
-        except BaseException:
-            store.forget(key[:200])
-            raise
-        body, status, headers = answer if isinstance(answer, tuple) else (answer, 200, {})
-        store.finish(key[:200], {"status": status, "body": body, "headers": headers})
-        return answer
 
-    return wrapped  # type: ignore[return-value]
+def idempotent(
+    *,
+    keep: Callable[[dict[str, Any]], dict[str, Any]] = _same,
+    replay: Callable[[dict[str, Any]], dict[str, Any]] = _same,
+) -> Callable[[F], F]:
+    """Answer a repeated `Idempotency-Key` with the first answer instead of doing the work again.
+
+    `keep` reduces an answer to what is worth storing for a day, `replay` makes it whole again.
+    """
+
+    def decorate(view: F) -> F:
+        @wraps(view)
+        def wrapped(*args: Any, **kwargs: Any) -> Any:
+            key = request.headers.get("Idempotency-Key", "")[:200]
+            if not key:
+                return view(*args, **kwargs)
+            store = services().idempotency
+            content = f"{request.method} {request.full_path}".encode() + b"\0" + request.get_data(cache=True)
+            first = store.begin(key, sha256(content).hexdigest(), now_iso())
+            if first is not None:
+                return replay(first["body"]), first["status"], {**first["headers"], "Idempotent-Replayed": "true"}
+            try:
+                answer = view(*args, **kwargs)
+            except BaseException:
+                with contextlib.suppress(DallaError):  # the first error is the one to tell
+                    store.forget(key)
+                raise
+            body, status, headers = answer if isinstance(answer, tuple) else (answer, 200, {})
+            try:
+                store.finish(key, {"status": status, "body": keep(body), "headers": headers})
+            except DallaError as exc:  # the work is under way: saying it failed would have it done twice
+                logger.warning("The answer to an Idempotency-Key could not be kept: %s", exc.detail)
+            return answer
+
+        return wrapped  # type: ignore[return-value]
+
+    return decorate

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -21,6 +22,9 @@ bp = APIBlueprint("tasks", __name__, url_prefix="/api/tasks", abp_tags=[tag])
 plain = APIBlueprint("tasks_plain", __name__, url_prefix="/tasks", abp_tags=[tag])
 
 
+LOG_PIECE = 256 * 1024
+
+
 class TaskQuery(PageQuery):
     status: str | None = Field(None, max_length=200, description="One or more, comma separated")
     kind: str | None = Field(None, max_length=100)
@@ -32,7 +36,7 @@ class WaitQuery(RequestBody):
 
 
 class LogQuery(RequestBody):
-    offset: int = Field(0, ge=0, description="Bytes to skip")
+    offset: int = Field(0, ge=0, le=2**62, description="Bytes to skip")
 
 
 def _answer(job: Job) -> dict:
@@ -77,10 +81,23 @@ def retry_task(path: IdPath):
 def task_log(path: IdPath, query: LogQuery):
     services().jobs.get(check_id(path.id))
     file = Path(services().settings.data_dir) / "runs" / path.id / "log.txt"
-    data = file.read_bytes()[query.offset :] if file.is_file() else b""
-    response = Response(data, content_type="text/plain; charset=utf-8")
-    response.headers["X-Next-Offset"] = str(query.offset + len(data))
+    try:
+        left = max(0, file.stat().st_size - query.offset)
+    except FileNotFoundError:
+        left = 0
+    response = Response(_part(file, query.offset, left), content_type="text/plain; charset=utf-8")
+    response.headers["X-Next-Offset"] = str(query.offset + left)
     return response
+
+
+def _part(file: Path, offset: int, left: int) -> Iterator[bytes]:
+    """Read `left` bytes in pieces: a long log need not fit into memory, and more may be written meanwhile."""
+    if left:
+        with file.open("rb") as log:
+            log.seek(offset)
+            while left > 0 and (piece := log.read(min(left, LOG_PIECE))):
+                left -= len(piece)
+                yield piece
 
 
 @bp.get("/<id>/preview", summary="The newest rough picture of a running task")

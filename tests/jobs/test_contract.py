@@ -15,14 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from dalla.errors import Conflict, InvalidInput, NotFound, Unavailable
+from dalla.errors import Cancelled, Conflict, InvalidInput, NotFound, Unavailable
 from dalla.events import EventBus
 from dalla.ids import new_id
+from dalla.jobs import local
 from dalla.jobs.local import Eta, LocalQueue, owner_is_alive, this_process
 from dalla.records.job import Job
 from dalla.stores.library import Library
 from dalla.stores.tasks import SqlTasks
-from dalla.times import now_iso
+from dalla.times import ago_iso, now_iso
 
 
 @pytest.fixture
@@ -316,3 +317,46 @@ def test_events_and_previews(queue):
     assert job.status == "completed" and seen.is_set() and queue.preview_of(job.id) is None
     events, complete = queue.events.since(0, 0)
     assert complete and [e.data["status"] for e in events][0] == "queued" and events[-1].data["status"] == "completed"
+
+
+def test_a_renamed_computer_recovers_what_its_old_name_left_running(tasks, make):
+    owner = "another-name:" + this_process().split(":", 1)[1]
+    for moment, status in ((now_iso(), "running"), (ago_iso(3600), "interrupted")):
+        job = tasks.insert(Job(id=new_id("job"), kind="work", lane="gpu", created_at=now_iso()))
+        tasks.claim("gpu", owner, moment)
+        make(tasks, EventBus()).sweep()
+        assert tasks.get(job.id).status == status
+
+
+def test_setting_the_clock_does_not_end_running_work(queue, tasks, monkeypatch):
+    go = threading.Event()
+    queue.register("work", lambda ctx, p: {"ok": go.wait(10)}, lane="gpu", restartable=True)
+    queue.start()
+    job = queue.submit("work", {})
+    while tasks.get(job.id).status != "running":
+        threading.Event().wait(0.005)
+    monkeypatch.setattr(local, "owner_is_alive", lambda owner: False)  # the system tells other start times now
+    assert queue.sweep() == 0
+    go.set()
+    assert queue.wait(job.id, 10).status == "completed"
+
+
+def test_a_cancel_while_the_database_fails_neither_kills_the_worker_nor_is_lost(queue, tasks, monkeypatch):
+    broken = threading.Event()
+
+    def work(ctx, p):
+        broken.set()
+        raise Cancelled("stop")
+
+    get = tasks.get
+
+    def failing(id):
+        if broken.is_set() and threading.current_thread().name.startswith("jobs-gpu"):
+            raise Unavailable("The disk is away.")
+        return get(id)
+
+    monkeypatch.setattr(tasks, "get", failing)
+    queue.register("work", work, lane="gpu")
+    queue.start()
+    assert queue.wait(queue.submit("work", {}).id, 10).status == "cancelled"
+    assert queue.alive and not queue.running_ids()

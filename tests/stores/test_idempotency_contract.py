@@ -64,3 +64,12 @@ def test_of_many_at_once_one_begins(idempotency):
         thread.join()
     assert results.count(None) == 1
     assert len(results) == 16
+
+
+def test_keys_of_requests_that_died_are_freed_and_answers_kept(idempotency):
+    idempotency.begin("died", "print", NOW)
+    idempotency.begin("answered", "print", NOW)
+    idempotency.finish("answered", ANSWER)
+    assert idempotency.forget_unfinished() == 1
+    assert idempotency.begin("died", "print", NOW) is None
+    assert idempotency.begin("answered", "print", NOW) == ANSWER

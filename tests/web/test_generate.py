@@ -146,6 +146,7 @@ def test_upscale_makes_a_new_picture_of_the_old(client, luna):
         ({"sampler": "magic"}, "sampler"),
         ({"scheduler": "magic"}, "scheduler"),
         ({"width": 65}, "width"),
+        ({"height": 0}, "height"),
         ({"height": 99999}, "height"),
         ({"steps": 0}, "steps"),
         ({"batchSize": 99}, "batchSize"),
@@ -213,6 +214,17 @@ def test_the_same_key_draws_once(client):
     assert client.get("/api/tasks").json["total"] == 1
     other = client.post("/api/generate-image?async=1", json=wish | {"seed": 5}, headers={"Idempotency-Key": "k1"})
     assert other.status_code == 422
+
+
+def test_a_waiting_call_is_answered_again_whole_and_kept_small(client, container):
+    wish = {"model": "sd15.safetensors", **SMALL, "prompt": "once"}
+    first = client.post("/api/generate-image", json=wish, headers={"Idempotency-Key": "k3"})
+    again = client.post("/api/generate-image", json=wish, headers={"Idempotency-Key": "k3"})
+    assert again.json == first.json and again.headers["Idempotent-Replayed"] == "true"
+    assert client.get("/api/media").json["total"] == 1
+    with container.library.read() as connection:
+        kept = str(connection.exec_driver_sql("SELECT * FROM idempotency_keys").all())
+    assert first.json["mediaId"] in kept and first.json["image"][:200] not in kept
 
 
 def test_a_refused_wish_frees_its_key(client):

@@ -121,3 +121,8 @@ def test_query_mistakes_are_named(client):
         ("/api/tasks?limit=x", "limit"),
     ):
         assert is_problem(client.get(address), 422)["errors"][0]["field"] == field
+
+
+def test_headers_that_are_no_addresses_are_refused_and_not_failures(client):
+    assert is_problem(client.get("/api/characters", headers={"Host": "["}), 403)
+    assert is_problem(client.get("/api/characters", headers={"Origin": "http://["}), 403)

@@ -9,6 +9,8 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from dalla import recipes
+from dalla.errors import StorageError
+from dalla.records.image import EngineStatus
 from dalla.records.media import LoraRecipe, Recipe
 from tests.conftest import png, upload
 
@@ -203,3 +205,39 @@ def test_a_failed_write_leaves_nothing(client, container, monkeypatch):
     monkeypatch.setattr(container.media, "insert", full)
     assert upload(client, png()).status_code == 503
     assert list(container.blobs.keys("media/")) == []
+
+
+def test_dates_at_the_ends_of_the_calendar(client):
+    assert client.get("/api/media?before=9999-12-31").status_code == 200
+    assert client.get("/api/media?after=0001-01-01T00:00:00%2B05:00").status_code == 422
+    assert client.get("/api/media?q=before:9999-12-31").status_code == 200
+
+
+def test_pictures_are_not_given_to_a_character_that_is_not_there(client):
+    id = upload(client, png()).json["items"][0]["id"]
+    body = {"action": "setCharacter", "ids": [id], "characterId": "char_nobody"}
+    assert client.post("/api/media/bulk", json=body).status_code == 404
+    assert client.get(f"/api/media/{id}").json["characterId"] is None
+
+
+def test_upscaling_without_an_engine_or_with_a_wrong_one_is_said(client, container, monkeypatch):
+    id = upload(client, png()).json["items"][0]["id"]
+    assert client.post(f"/api/media/{id}/upscale", json={"engine": "auto"}).status_code == 202
+    wrong = client.post(f"/api/media/{id}/upscale", json={"engine": "nope"})
+    assert wrong.status_code == 422 and wrong.json["errors"][0]["field"] == "engine"
+    off = EngineStatus(False, "It is not installed.", remedy="Run 'make install'.")
+    for name in container.engines.names():
+        monkeypatch.setattr(container.engines.get(name), "status", lambda fresh=False: off)
+    none = client.post(f"/api/media/{id}/upscale", json={})
+    assert none.status_code == 503 and none.json["remedy"] == "Run 'make install'."
+
+
+def test_work_that_began_is_answered_although_its_key_cannot_be_kept(client, container, monkeypatch):
+    id = upload(client, png()).json["items"][0]["id"]
+
+    def full(key, answer):
+        raise StorageError("There is no space left on the disk.")
+
+    monkeypatch.setattr(container.idempotency, "finish", full)
+    answer = client.post(f"/api/media/{id}/upscale", json={}, headers={"Idempotency-Key": "once"})
+    assert answer.status_code == 202 and container.tasks.get(answer.json["taskId"]).status == "queued"

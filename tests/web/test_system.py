@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from dalla.clock import Clock
+from dalla.records.character import TrashedCharacter
 from tests.conftest import png, upload
 
 COMPONENTS = {"comfyui", "builtin", "database", "scheduler", "worker", "instagram", "twitter", "gemini", "disk", "gpu"}
@@ -52,7 +56,9 @@ def test_the_checklist_ticks_itself_from_real_state(client):
     upload(client, png(), characterId=made["id"])
     assert ticks() == {"character": True, "engine": True, "picture": True}
     home = client.get("/api/home").json
-    assert home["characters"][0]["mediaCount"] == 1 and home["characters"][0]["lastMedia"]["id"] == home["recent"][0]["id"]
+    assert (
+        home["characters"][0]["mediaCount"] == 1 and home["characters"][0]["lastMedia"]["id"] == home["recent"][0]["id"]
+    )
 
 
 def test_what_failed_needs_you_until_it_is_retried(client, running):
@@ -110,3 +116,56 @@ def test_chores_purge_what_is_past_its_days(client, container, luna):
     Clock(container)._hourly()
     assert client.get(f"/api/media/{old}").status_code == 404 and client.get(f"/api/media/{new}").status_code == 200
     assert len(client.get("/api/characters?trashed=true").json) == 1
+
+
+def test_the_status_answers_while_the_stores_are_broken(client, container):
+    (Path(container.settings.data_dir) / "characters.json").write_text("[{")  # and no earlier version
+    body = client.get("/api/system/status").json
+    assert (body["status"], body["database"]["status"]) == ("error", "error")
+    assert "characters.json" in body["instagram"]["detail"] and body["comfyui"]["status"] == "off"
+    with container.library.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE background_tasks RENAME TO gone")
+    body = client.get("/api/system/status").json
+    assert body["worker"]["status"] == "error" and body["tasks"] == {}
+
+
+def test_a_probe_of_another_request_is_not_taken_away(client, container, monkeypatch):
+    unlink, started = Path.unlink, []
+
+    def slow(path, *args, **more):
+        if path.name.startswith(".probe") and not started:
+            started.append(True)
+            other = threading.Thread(target=container.system.status)  # a second page asks in between
+            other.start()
+            other.join()
+        unlink(path, *args, **more)
+
+    monkeypatch.setattr(Path, "unlink", slow)
+    assert client.get("/api/system/status").json["database"]["status"] == "ok" and started
+
+
+def test_the_first_chores_do_not_wait_for_an_hour(container):
+    clock = Clock(container)
+    clock.start()
+    try:
+        dues = [job.next_run_time for job in clock._scheduler.get_jobs()]
+        assert len(dues) == 2 and max(dues) < datetime.now(UTC) + timedelta(minutes=5)
+    finally:
+        clock.stop()
+
+
+def test_purging_the_trash_leaves_the_keys_of_a_character_that_is_there(client, container, luna):
+    client.put(f"/api/characters/{luna['id']}", json={"instagramApiKey": "a-real-key-123456"})
+    copy = container.characters_file.get(luna["id"]).to_json()
+    # What a crash between "into the trash" and "out of the file" leaves behind.
+    container.character_trash.insert(TrashedCharacter.model_validate({**copy, "deletedAt": "2020-01-01T00:00:00.000Z"}))
+    assert container.characters.purge_trash(30) == 1
+    assert client.get(f"/api/characters/{luna['id']}").json["hasInstagramApiKey"] is True
+
+
+def test_restoring_what_is_still_there_answers_what_is_there(client, container, luna):
+    copy = container.characters_file.get(luna["id"]).to_json()
+    container.character_trash.insert(TrashedCharacter.model_validate({**copy, "deletedAt": "2020-01-01T00:00:00.000Z"}))
+    client.put(f"/api/characters/{luna['id']}", json={"name": "Luna today"})
+    restored = client.post(f"/api/characters/{luna['id']}/restore")
+    assert restored.json["name"] == client.get(f"/api/characters/{luna['id']}").json["name"] == "Luna today"

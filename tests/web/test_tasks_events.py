@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 
 import pytest
+
+from dalla.web import events, tasks
 
 
 @pytest.fixture
@@ -116,3 +119,28 @@ def test_too_many_streams_are_refused_and_closing_frees_them(client):
     last = stream(client)
     assert last.status_code == 200
     last.close()
+
+
+def test_event_ids_that_are_none_hold_no_connection(client, container):
+    free = events._streams._value
+    for number in ("²", "9" * 5000):
+        answer = client.get("/api/events", headers={"Last-Event-ID": f"{container.run_id}-{number}"}, buffered=False)
+        assert answer.status_code == 200 and b"snapshot" in next(answer.response)
+        answer.close()
+    assert events._streams._value == free
+
+
+def test_a_log_is_answered_in_pieces(client, container, kinds, monkeypatch):
+    monkeypatch.setattr(tasks, "LOG_PIECE", 4)
+    id = container.jobs.submit("quick", {"n": 1}).id
+    folder = Path(container.settings.data_dir) / "runs" / id
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text("one two")
+    whole = client.get(f"/api/tasks/{id}/log", buffered=False)
+    assert list(whole.response) == [b"one ", b"two"] and whole.headers["X-Next-Offset"] == "7"
+    with (folder / "log.txt").open("a") as log:
+        log.write(" three")
+    rest = client.get(f"/api/tasks/{id}/log?offset=7")
+    assert (rest.text, rest.headers["X-Next-Offset"]) == (" three", "13")
+    beyond = client.get(f"/api/tasks/{id}/log?offset=99")
+    assert (beyond.text, beyond.headers["X-Next-Offset"]) == ("", "99")
