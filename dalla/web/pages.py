@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
 from werkzeug.exceptions import NotFound
@@ -25,6 +26,15 @@ def index() -> Response:
 @bp.get("/<name>.html")
 def page(name: str) -> Response:
     return _page(f"{name}.html")
+
+
+def _short(name: str) -> Any:
+    return lambda: redirect(f"/{name}.html")
+
+
+# `/studio` leads to the page too. One rule per page: a rule for any name would turn 404 into 405.
+for _file in sorted(STATIC.glob("*.html")):
+    bp.add_url_rule(f"/{_file.stem}", f"short_{_file.stem}", _short(_file.stem))
 
 
 @bp.get("/favicon.ico")

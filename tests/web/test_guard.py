@@ -105,6 +105,12 @@ def test_pages_from_elsewhere_cannot_ask_or_change(client):
     assert client.post("/api/characters", json={"name": "A"}, headers={"Origin": "http://localhost"}).status_code == 201
 
 
+def test_pages_answer_with_and_without_their_ending(client):
+    for name in ("studio", "gallery", "characters", "monitoring"):
+        assert client.get(f"/{name}.html").mimetype == "text/html"
+        assert client.get(f"/{name}").headers["Location"] == f"/{name}.html"
+
+
 def test_headers(client):
     page = client.get("/")
     policy = page.headers["Content-Security-Policy"]

@@ -90,7 +90,7 @@ class ImageViewer extends HTMLElement {
     img?.style.setProperty("transform", `translate(${this.#x}px, ${this.#y}px) scale(${this.#zoom})`);
     this.#dialog.querySelector(".viewer-stage")?.classList.toggle("is-zoomed", this.#zoom > 1);
     const out = this.#dialog.querySelector(".viewer-zoom");
-    if (out) out.textContent = `${Math.round(this.#zoom * 100)} %`;
+    if (out) out.textContent = this.#zoom === 1 ? "Fit" : `${Math.round(this.#zoom * 100)} %`; // of the fitted size
   }
 
   async #go(step) {
@@ -152,7 +152,7 @@ class ImageViewer extends HTMLElement {
           ${item.type === "video" ? html`<video src="${fileUrl(item)}" poster="${thumbUrl(item)}" controls loop playsinline aria-label="${altOf(item)}"></video>` : html`<img src="${fileUrl(item)}" alt="${altOf(item)}" draggable="false">`}</div>
         ${this.#i > 0 && html`<button type="button" class="viewer-nav is-prev" data-do="prev" aria-label="Previous">${icon("chevron-left")}</button>`}
         ${this.#i < this.#total - 1 && html`<button type="button" class="viewer-nav is-next" data-do="next" aria-label="Next">${icon("chevron-right")}</button>`}
-        <div class="viewer-tools">${button("zoom-out", "Zoom out (-)", "zoom-out")}<span class="viewer-zoom">100 %</span>${button("zoom-in", "Zoom in (+)", "zoom-in")}${button("fit", "Fit (0)", "fit")}</div>
+        <div class="viewer-tools">${button("zoom-out", "Zoom out (-)", "zoom-out")}<span class="viewer-zoom">Fit</span>${button("zoom-in", "Zoom in (+)", "zoom-in")}${button("fit", "Fit (0)", "fit")}</div>
         ${info && html`<aside class="viewer-info" aria-label="Details" tabindex="0">${this.details ? this.details(item) : infoPanel(item)}</aside>`}</div>`);
     this.#place();
     if (this.isOpen && document.activeElement === document.body) this.#dialog.querySelector(".viewer-stage").focus(); // the old stage took the focus with it

@@ -90,10 +90,10 @@ function sizeField(s) {
   const chips = SHAPES.map((one) => ({ ...one, ...sizeFor(one.ratio, d) }));
   return html`<div class="st-block" data-key="size">
     <div class="st-label"><span id="st-size-label">Size</span><span class="muted small">${shape === "init" ? "as the start picture" : `${s.v.width} × ${s.v.height}`}</span></div>
-    <div class="st-shapes" role="group" aria-labelledby="st-size-label">
+    <div class="st-shapes-box"><div class="st-shapes" role="group" aria-labelledby="st-size-label">
       ${s.form.initMediaId && html`<button type="button" class="st-shape is-init" data-key="init" data-action="shape" data-id="init" aria-pressed="${String(shape === "init")}" title="The shape of the start picture">${icon("image")}<span>As the start picture</span></button>`}
       ${chips.map((one) => html`<button type="button" class="st-shape" data-key="${one.key}" data-action="shape" data-id="${one.key}" aria-pressed="${String(shape === one.key)}" title="${one.where}: ${one.width} × ${one.height}"><i class="st-glyph is-${one.key}" aria-hidden="true"></i><span>${one.label}</span><small>${one.short}</small></button>`)}
-      <button type="button" class="st-shape" data-key="custom" data-action="shape" data-id="custom" aria-pressed="${String(shape === "custom")}" title="Any width and height">${icon("sliders")}<span>Custom</span></button></div>
+      <button type="button" class="st-shape" data-key="custom" data-action="shape" data-id="custom" aria-pressed="${String(shape === "custom")}" title="Any width and height">${icon("sliders")}<span>Custom</span></button></div></div>
     ${shape === "custom" && html`<div class="st-custom" data-key="custom-size"><label for="st-width" class="visually-hidden">Width</label><input id="st-width" type="number" inputmode="numeric" data-tune="width" min="${d.sizeMultiple}" max="${d.maxSize || 4096}" step="${d.sizeMultiple}" value="${s.v.width}" ${attrs(faulty(s, "width"))}>
       <button type="button" class="icon-btn" data-action="swap" aria-label="Swap width and height" title="Swap">${icon("compare")}</button>
       <label for="st-height" class="visually-hidden">Height</label><input id="st-height" type="number" inputmode="numeric" data-tune="height" min="${d.sizeMultiple}" max="${d.maxSize || 4096}" step="${d.sizeMultiple}" value="${s.v.height}" ${attrs(faulty(s, s.errors.height && s.errors.height === s.errors.width ? "width" : "height"))}></div>
@@ -105,7 +105,7 @@ function footer(s) {
   const { model, missing } = s.found;
   const n = s.form.batchSize;
   const seconds = model && expect(s.speed, { model: model.name, steps: s.v.steps, batchSize: n, width: s.v.width ?? model.defaults.width, height: s.v.height ?? model.defaults.height });
-  const facts = model ? [model.label.replace(/ \(.*\)$/, ""), s.v.shape === "init" ? "as the picture" : `${s.v.width} × ${s.v.height}`, seconds && `about ${duration(seconds < 10 ? Math.ceil(seconds) : Math.round(seconds / 5) * 5)}`].filter(Boolean)
+  const facts = model ? [model.label.replace(/ \(.*\)$/, ""), s.v.shape === "init" ? "as the picture" : `${s.v.width} × ${s.v.height}`, seconds && `~${duration(seconds < 10 ? Math.ceil(seconds) : Math.round(seconds / 5) * 5)}`].filter(Boolean)
     : [missing ? `${middle(missing, 28)} is not available` : "No model to draw with"];
   return html`${Object.keys(s.errors).length > 0 && s.errorLine && html`<p class="field-error st-sum" role="alert">${icon("alert")}<span>${s.errorLine}</span></p>`}
     <div class="st-go-row"><div class="st-count" role="group" aria-label="How many pictures">

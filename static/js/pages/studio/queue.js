@@ -16,13 +16,17 @@ export function queueView(s) {
     ${done.length > 0 && html`<h3 class="st-sub">Done now</h3><div class="st-done">${done.map((item) => html`<button type="button" class="st-done-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" title="${altOf(item)}"><img src="${thumbUrl(item)}" alt="${altOf(item)}" loading="lazy"></button>`)}</div>`}`;
 }
 
-const about = (s, t) => s.mine.get(taskId(t))?.body?.prompt ?? "";
+/** The prompt names a picture best; the task's title, which repeats it, is left to the pointer. */
+function heading(s, t) {
+  const title = t.title || words(t.kind);
+  return html`<strong class="clamp-2" title="${title}">${s.mine.get(taskId(t))?.body?.prompt || title}</strong>`;
+}
 
 function row(s, t) {
   const id = taskId(t), known = t.total > 0, running = t.status === "running";
   const facts = running ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)] : ["Waiting"];
   return html`<li class="st-task ${running ? "is-running" : ""}" data-key="${id}"><span class="st-task-pic">${t.previewUrl ? html`<img src="${t.previewUrl}" alt="">` : icon(running ? "studio" : "clock")}</span>
-    <div class="st-task-body"><strong>${t.title || words(t.kind)}</strong>${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
+    <div class="st-task-body">${heading(s, t)}
       ${running && html`<progress max="1" aria-label="${t.title}" ${attrs({ value: known && t.done > 0 ? t.progress : null })}></progress>`}
       <span class="small muted st-num">${t.cancelRequested ? "Stopping…" : facts.filter(Boolean).join(" · ")}</span></div>
     <button type="button" class="icon-btn st-mini" data-action="cancel-task" data-id="${id}" aria-label="Cancel ${t.title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button></li>`;
@@ -30,8 +34,8 @@ function row(s, t) {
 
 function failure(s, t) {
   const id = taskId(t), error = t.error ?? {};
-  return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body"><strong>${t.title || words(t.kind)}</strong><div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
-    ${about(s, t) && html`<span class="small muted truncate">${about(s, t)}</span>`}
+  return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body">${heading(s, t)}
+    <div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
     ${t.status !== "cancelled" && error.detail && html`<p class="small st-task-error">${error.detail}</p>`}${t.status !== "cancelled" && error.remedy && html`<p class="small muted">${error.remedy}</p>`}
     <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-id="${id}">${icon("refresh")}Retry</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;
 }
