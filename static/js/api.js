@@ -68,7 +68,10 @@ export async function request(method, path, options = {}) {
   const headers = new Headers({ Accept: "application/json, application/problem+json", ...options.headers });
   let payload;
   if (body instanceof FormData || body instanceof Blob) payload = body;
-  else if (body !== undefined) { payload = JSON.stringify(body); headers.set("Content-Type", "application/json"); }
+  else if (body !== undefined) {
+    payload = JSON.stringify(body);
+    headers.set("Content-Type", "application/json");
+  }
   addSafety(method, headers, options);
   if (ifMatch) headers.set("If-Match", ifMatch);
   let response;
@@ -94,7 +97,11 @@ async function parse(status, type, text) {
   if (status === 204) return null;
   const content = await text();
   if (!/json/.test(type)) return content;
-  try { return JSON.parse(content); } catch { return null; }
+  try {
+    return JSON.parse(content);
+  } catch {
+    return null;
+  }
 }
 
 /** @param {number} status @param {any} data @param {string|null} retryAfter */
@@ -123,21 +130,24 @@ export const api = {
    * @param {string} path @param {FormData} form
    * @param {Options & {onProgress?: (fraction: number, sent: number, total: number) => void}} [options]
    */
-  upload: (path, form, options = {}) => new Promise((resolve, reject) => {
-    const xhr = new XMLHttpRequest();
-    xhr.open("POST", withQuery(path, options.query));
-    const headers = new Headers({ Accept: "application/json, application/problem+json", ...options.headers });
-    addSafety("POST", headers, options);
-    headers.forEach((value, name) => xhr.setRequestHeader(name, value));
-    xhr.upload.addEventListener("progress", (e) => { if (e.lengthComputable) options.onProgress?.(e.loaded / e.total, e.loaded, e.total); });
-    xhr.addEventListener("load", async () => {
-      const data = await parse(xhr.status, xhr.getResponseHeader("Content-Type") || "", () => xhr.responseText);
-      if (xhr.status >= 200 && xhr.status < 300) resolve(data);
-      else reject(failure(xhr.status, data, xhr.getResponseHeader("Retry-After")));
-    });
-    xhr.addEventListener("error", () => reject(new NetworkError()));
-    xhr.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
-    options.signal?.addEventListener("abort", () => xhr.abort());
-    xhr.send(form);
-  }),
+  upload: (path, form, options = {}) =>
+    new Promise((resolve, reject) => {
+      const xhr = new XMLHttpRequest();
+      xhr.open("POST", withQuery(path, options.query));
+      const headers = new Headers({ Accept: "application/json, application/problem+json", ...options.headers });
+      addSafety("POST", headers, options);
+      headers.forEach((value, name) => xhr.setRequestHeader(name, value));
+      xhr.upload.addEventListener("progress", (e) => {
+        if (e.lengthComputable) options.onProgress?.(e.loaded / e.total, e.loaded, e.total);
+      });
+      xhr.addEventListener("load", async () => {
+        const data = await parse(xhr.status, xhr.getResponseHeader("Content-Type") || "", () => xhr.responseText);
+        if (xhr.status >= 200 && xhr.status < 300) resolve(data);
+        else reject(failure(xhr.status, data, xhr.getResponseHeader("Retry-After")));
+      });
+      xhr.addEventListener("error", () => reject(new NetworkError()));
+      xhr.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));
+      options.signal?.addEventListener("abort", () => xhr.abort());
+      xhr.send(form);
+    }),
 };

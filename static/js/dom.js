@@ -20,11 +20,15 @@ export function element(markup) {
 }
 
 /** Ids made up anew at each render (fieldRow's `auto-…`) say nothing about which element it is. */
-const keyOf = (node) => (node.nodeType === 1 ? node.getAttribute("data-key") || (node.id.startsWith("auto-") ? null : node.id) || null : null);
+const keyOf = (node) =>
+  node.nodeType === 1 ? node.getAttribute("data-key") || (node.id.startsWith("auto-") ? null : node.id) || null : null;
 
 function patchChildren(parent, next) {
   const keyed = new Map();
-  for (const child of parent.children) { const key = keyOf(child); if (key) keyed.set(key, child); }
+  for (const child of parent.children) {
+    const key = keyOf(child);
+    if (key) keyed.set(key, child);
+  }
   let current = parent.firstChild;
   for (const wanted of [...next.childNodes]) {
     const key = keyOf(wanted);
@@ -34,18 +38,32 @@ function patchChildren(parent, next) {
     else if (current && !keyOf(current) && current.nodeType === 3) {
       // text between elements comes and goes: look one further
       const after = current.nextSibling;
-      if (after && !keyOf(after) && after.nodeName === wanted.nodeName) { current.remove(); match = current = after; }
+      if (after && !keyOf(after) && after.nodeName === wanted.nodeName) {
+        current.remove();
+        match = current = after;
+      }
     }
-    if (!match) { parent.insertBefore(document.importNode(wanted, true), current); continue; }
-    if (match !== current) parent.insertBefore(match, current); else current = current.nextSibling;
+    if (!match) {
+      parent.insertBefore(document.importNode(wanted, true), current);
+      continue;
+    }
+    if (match !== current) parent.insertBefore(match, current);
+    else current = current.nextSibling;
     if (key) keyed.delete(key);
     patchNode(match, wanted);
   }
-  while (current) { const gone = current; current = current.nextSibling; gone.remove(); }
+  while (current) {
+    const gone = current;
+    current = current.nextSibling;
+    gone.remove();
+  }
 }
 
 function patchNode(node, wanted) {
-  if (node.nodeType === 3 || node.nodeType === 8) { if (node.data !== wanted.data) node.data = wanted.data; return; }
+  if (node.nodeType === 3 || node.nodeType === 8) {
+    if (node.data !== wanted.data) node.data = wanted.data;
+    return;
+  }
   for (const { name } of [...node.attributes]) {
     if (wanted.hasAttribute(name)) continue;
     if (name === "style" || (name === "open" && node.nodeName === "DETAILS")) continue;
@@ -58,8 +76,15 @@ function patchNode(node, wanted) {
   }
   if (node.nodeName === "INPUT" && node.type === "checkbox" && !node.name) node.checked = wanted.hasAttribute("checked");
   if (node.ownsContent) return;
-  if (node.nodeName === "TEXTAREA") { if (node.defaultValue !== wanted.defaultValue && node !== document.activeElement) { node.defaultValue = wanted.defaultValue; node.value = wanted.defaultValue; } return; }
-  const selected = node.nodeName === "SELECT" ? [...wanted.querySelectorAll("option")].find((o) => o.hasAttribute("selected"))?.value : undefined;
+  if (node.nodeName === "TEXTAREA") {
+    if (node.defaultValue !== wanted.defaultValue && node !== document.activeElement) {
+      node.defaultValue = wanted.defaultValue;
+      node.value = wanted.defaultValue;
+    }
+    return;
+  }
+  const selected =
+    node.nodeName === "SELECT" ? [...wanted.querySelectorAll("option")].find((o) => o.hasAttribute("selected"))?.value : undefined;
   patchChildren(node, wanted);
   if (selected !== undefined && node !== document.activeElement && node.value !== selected) node.value = selected;
 }
@@ -69,11 +94,15 @@ function patchNode(node, wanted) {
  * @param {Element} root @param {Record<string, (event: Event, el: HTMLElement) => void>} handlers
  */
 export function onAction(root, handlers, { signal } = {}) {
-  root.addEventListener("click", (event) => {
-    const el = event.target.closest?.("[data-action]");
-    if (!el || !root.contains(el) || !handlers[el.dataset.action]) return;
-    handlers[el.dataset.action](event, el);
-  }, { signal });
+  root.addEventListener(
+    "click",
+    (event) => {
+      const el = event.target.closest?.("[data-action]");
+      if (!el || !root.contains(el) || !handlers[el.dataset.action]) return;
+      handlers[el.dataset.action](event, el);
+    },
+    { signal },
+  );
 }
 
 /** Send an action up: a bubbling CustomEvent. */
@@ -89,7 +118,9 @@ export async function busy(button, work) {
   button.setAttribute("aria-busy", "true");
   const unlock = () => button.removeAttribute("aria-busy");
   const timer = setTimeout(unlock, 30_000);
-  try { return await work(); } finally {
+  try {
+    return await work();
+  } finally {
     clearTimeout(timer);
     unlock();
     if (hadFocus && document.activeElement === document.body && button.isConnected) button.focus();
@@ -98,10 +129,27 @@ export async function busy(button, work) {
 
 /** Call `fn` at most once per `ms`, the last call wins. `.flush()` runs a waiting call now, `.cancel()` drops it. */
 export function debounce(fn, ms) {
-  let timer = 0, args;
-  const run = (...given) => { args = given; clearTimeout(timer); timer = setTimeout(() => { timer = 0; fn(...args); }, ms); };
-  run.flush = () => { if (timer) { clearTimeout(timer); timer = 0; fn(...args); } };
-  run.cancel = () => { clearTimeout(timer); timer = 0; };
+  let timer = 0,
+    args;
+  const run = (...given) => {
+    args = given;
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      timer = 0;
+      fn(...args);
+    }, ms);
+  };
+  run.flush = () => {
+    if (timer) {
+      clearTimeout(timer);
+      timer = 0;
+      fn(...args);
+    }
+  };
+  run.cancel = () => {
+    clearTimeout(timer);
+    timer = 0;
+  };
   return run;
 }
 
@@ -113,7 +161,8 @@ export const url = {
   set(changes, { push = false } = {}) {
     const query = new URLSearchParams(location.search);
     for (const [name, value] of Object.entries(changes)) {
-      if (value === null || value === undefined || value === "" || value === false) query.delete(name); else query.set(name, value);
+      if (value === null || value === undefined || value === "" || value === false) query.delete(name);
+      else query.set(name, value);
     }
     const target = `${location.pathname}${query.size ? `?${query}` : ""}${location.hash}`;
     if (target === location.pathname + location.search + location.hash) return;

@@ -1,15 +1,25 @@
 /** Values as people read them. Pure: everything that depends on "now" takes it as an argument. */
 
 const DASH = "–";
-const valid = (value) => { const d = value instanceof Date ? value : new Date(value); return value !== null && value !== undefined && value !== "" && !Number.isNaN(d.getTime()) ? d : null; };
+const valid = (value) => {
+  const d = value instanceof Date ? value : new Date(value);
+  return value !== null && value !== undefined && value !== "" && !Number.isNaN(d.getTime()) ? d : null;
+};
 
 /** "1.4 MB". Powers of 1024, at most one decimal. @param {number|null|undefined} n */
 export function bytes(n) {
   if (n === null || n === undefined || !Number.isFinite(Number(n))) return DASH;
   const units = ["B", "KB", "MB", "GB", "TB"];
-  let value = Math.abs(Number(n)), unit = 0;
-  while (value >= 1024 && unit < units.length - 1) { value /= 1024; unit += 1; }
-  if (unit < units.length - 1 && unit > 0 && Math.round(value * 10) / 10 >= 1024) { value /= 1024; unit += 1; }
+  let value = Math.abs(Number(n)),
+    unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  if (unit < units.length - 1 && unit > 0 && Math.round(value * 10) / 10 >= 1024) {
+    value /= 1024;
+    unit += 1;
+  }
   const text = unit === 0 || value >= 100 ? String(Math.round(value)) : String(Math.round(value * 10) / 10);
   return `${Number(n) < 0 ? "-" : ""}${text} ${units[unit]}`;
 }
@@ -46,7 +56,14 @@ export function eta(seconds) {
   return `about ${Math.floor((seconds + 150) / 3600)} h ${String(Math.floor(((seconds + 150) % 3600) / 300) * 5).padStart(2, "0")} min left`;
 }
 
-const STEPS = [["year", 31536000], ["month", 2592000], ["week", 604800], ["day", 86400], ["hour", 3600], ["minute", 60]];
+const STEPS = [
+  ["year", 31536000],
+  ["month", 2592000],
+  ["week", 604800],
+  ["day", 86400],
+  ["hour", 3600],
+  ["minute", 60],
+];
 
 /** "3 minutes ago", "in 2 hours", "just now". @param {string|Date|null} when @param {Date|number} [now] */
 export function ago(when, now = Date.now()) {
@@ -56,7 +73,8 @@ export function ago(when, now = Date.now()) {
   if (Math.abs(seconds) < 45) return "just now";
   const words = new Intl.RelativeTimeFormat("en", { numeric: "auto" });
   for (const [unit, size] of STEPS) {
-    if (Math.abs(seconds) >= size * (unit === "minute" ? 0.75 : 0.95)) return words.format(Math.round(seconds / size) || Math.sign(seconds), unit);
+    if (Math.abs(seconds) >= size * (unit === "minute" ? 0.75 : 0.95))
+      return words.format(Math.round(seconds / size) || Math.sign(seconds), unit);
   }
   return "just now";
 }
@@ -64,14 +82,18 @@ export function ago(when, now = Date.now()) {
 /** "21 Nov 2026, 14:05" in the browser's zone, or in the one named. */
 export function dateTime(when, timeZone) {
   const at = valid(when);
-  return at ? at.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZone }) : DASH;
+  return at
+    ? at.toLocaleString("en-GB", { day: "numeric", month: "short", year: "numeric", hour: "2-digit", minute: "2-digit", timeZone })
+    : DASH;
 }
 
 /** "21 Nov 2026". A plain date (YYYY-MM-DD) is not shifted by the zone. */
 export function date(when) {
   const plain = /^\d{4}-\d{2}-\d{2}$/.test(String(when));
   const at = valid(plain ? `${when}T12:00:00Z` : when);
-  return at ? at.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: plain ? "UTC" : undefined }) : DASH;
+  return at
+    ? at.toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric", timeZone: plain ? "UTC" : undefined })
+    : DASH;
 }
 
 /** "14:05:09" */
@@ -85,7 +107,11 @@ export const plural = (n, one, many = `${one}s`) => `${number(n)} ${Number(n) ==
 
 /** "generate_and_post" → "Generate and post" */
 export function words(identifier) {
-  const text = String(identifier ?? "").replace(/[._-]+/g, " ").replace(/([a-z])([A-Z])/g, "$1 $2").toLowerCase().trim();
+  const text = String(identifier ?? "")
+    .replace(/[._-]+/g, " ")
+    .replace(/([a-z])([A-Z])/g, "$1 $2")
+    .toLowerCase()
+    .trim();
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
@@ -99,4 +125,10 @@ export function middle(text, max = 32) {
 
 /** Initials for an avatar without a picture. */
 export const initials = (name) =>
-  String(name ?? "").trim().split(/\s+/).filter(Boolean).slice(0, 2).map((part) => [...part][0].toUpperCase()).join("") || "?";
+  String(name ?? "")
+    .trim()
+    .split(/\s+/)
+    .filter(Boolean)
+    .slice(0, 2)
+    .map((part) => [...part][0].toUpperCase())
+    .join("") || "?";

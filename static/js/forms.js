@@ -2,12 +2,14 @@
 /** A form and an object, both ways. Field names are the API's (camelCase); dots go deeper: `promptSettings.mood`. */
 
 /** @param {Record<string, any>} object @param {string} path */
-export const getPath = (object, path) => path.split(".").reduce((at, key) => (at === null || at === undefined ? undefined : at[key]), object);
+export const getPath = (object, path) =>
+  path.split(".").reduce((at, key) => (at === null || at === undefined ? undefined : at[key]), object);
 
 /** Set a dotted path, making objects on the way. Refuses names that would reach a prototype. */
 export function setPath(/** @type {any} */ object, /** @type {string} */ path, /** @type {any} */ value) {
   const keys = path.split(".");
-  if (keys.some((key) => key === "__proto__" || key === "constructor" || key === "prototype")) throw new TypeError(`bad field name: ${path}`);
+  if (keys.some((key) => key === "__proto__" || key === "constructor" || key === "prototype"))
+    throw new TypeError(`bad field name: ${path}`);
   let at = object;
   for (const key of keys.slice(0, -1)) at = at[key] = at[key] !== null && typeof at[key] === "object" ? at[key] : {};
   at[keys[keys.length - 1]] = value;
@@ -26,13 +28,19 @@ export function parseValue({ type, value, checked, dataType }) {
     const n = Number(value);
     return Number.isFinite(n) ? n : value;
   }
-  if (kind === "list") return value.split(",").map((part) => part.trim()).filter(Boolean);
+  if (kind === "list")
+    return value
+      .split(",")
+      .map((part) => part.trim())
+      .filter(Boolean);
   const text = kind === "password" ? value : value.replace(/\r\n/g, "\n");
   return text.trim() === "" ? null : text;
 }
 
 const controls = (/** @type {HTMLFormElement} */ form) =>
-  /** @type {any[]} */ ([...form.elements]).filter((el) => el.name && !["submit", "button", "reset", "fieldset", "file"].includes(el.type) && el.tagName !== "FIELDSET");
+  /** @type {any[]} */ ([...form.elements]).filter(
+    (el) => el.name && !["submit", "button", "reset", "fieldset", "file"].includes(el.type) && el.tagName !== "FIELDSET",
+  );
 
 /** @param {HTMLFormElement} form @returns {Record<string, any>} */
 export function readForm(form) {
@@ -52,7 +60,8 @@ export function fillForm(/** @type {HTMLFormElement} */ form, /** @type {Record<
     else if (el.type === "radio") el.checked = String(value) === el.value;
     else {
       const text = value === null || value === undefined ? "" : Array.isArray(value) ? value.join(", ") : String(value);
-      if (el.tagName === "SELECT" && text && ![...el.options].some((o) => o.value === text)) el.add(new Option(`${text} (not available)`, text));
+      if (el.tagName === "SELECT" && text && ![...el.options].some((o) => o.value === text))
+        el.add(new Option(`${text} (not available)`, text));
       el.value = text;
     }
   }
@@ -66,13 +75,16 @@ export function changed(before, after) {
   /** @type {Record<string, any>} */ const out = {};
   for (const [key, value] of Object.entries(after)) {
     const old = before?.[key];
-    if (isObject(value) && isObject(old)) { const inner = changed(old, value); if (Object.keys(inner).length) out[key] = inner; }
-    else if (!same(old, value)) out[key] = value;
+    if (isObject(value) && isObject(old)) {
+      const inner = changed(old, value);
+      if (Object.keys(inner).length) out[key] = inner;
+    } else if (!same(old, value)) out[key] = value;
   }
   return out;
 }
 const isObject = (/** @type {any} */ v) => v !== null && typeof v === "object" && !Array.isArray(v);
-const empty = (/** @type {any} */ v) => v === null || v === undefined || v === "" || (Array.isArray(v) && !v.length) || (isObject(v) && Object.values(v).every(empty));
+const empty = (/** @type {any} */ v) =>
+  v === null || v === undefined || v === "" || (Array.isArray(v) && !v.length) || (isObject(v) && Object.values(v).every(empty));
 /** Deep equality in which null, undefined, "" and empty containers are the same nothing. @returns {boolean} */
 export function same(/** @type {any} */ a, /** @type {any} */ b) {
   if (empty(a) && empty(b)) return true;
@@ -93,7 +105,10 @@ export function showErrors(form, errors) {
   for (const error of errors) {
     const el = controls(form).find((c) => c.name === error.field) ?? controls(form).find((c) => error.field?.startsWith(`${c.name}.`));
     const slot = el && form.querySelector(`[data-error-for="${CSS.escape(el.name)}"]`);
-    if (!el || !slot) { left.push(error); continue; }
+    if (!el || !slot) {
+      left.push(error);
+      continue;
+    }
     slot.textContent = error.message;
     /** @type {HTMLElement} */ (slot).hidden = false;
     el.setAttribute("aria-invalid", "true");
@@ -106,7 +121,10 @@ export function showErrors(form, errors) {
 }
 
 export function clearErrors(/** @type {HTMLFormElement} */ form) {
-  for (const slot of form.querySelectorAll("[data-error-for]")) { slot.textContent = ""; /** @type {HTMLElement} */ (slot).hidden = true; }
+  for (const slot of form.querySelectorAll("[data-error-for]")) {
+    slot.textContent = "";
+    /** @type {HTMLElement} */ (slot).hidden = true;
+  }
   for (const el of form.querySelectorAll("[aria-invalid]")) el.removeAttribute("aria-invalid");
 }
 
@@ -130,16 +148,31 @@ export function trackDirty(form, { onChange, read = () => readForm(form) } = {})
   form.addEventListener("change", check);
   return {
     check,
-    get dirty() { return dirtyForms.has(form); },
+    get dirty() {
+      return dirtyForms.has(form);
+    },
     /** what was changed since the last reset() */
     changes: () => changed(clean, read()),
     /** the present values are the saved ones */
-    reset() { clean = read(); dirtyForms.delete(form); onChange?.(false, clean); },
-    stop() { dirtyForms.delete(form); form.removeEventListener("input", check); form.removeEventListener("change", check); },
+    reset() {
+      clean = read();
+      dirtyForms.delete(form);
+      onChange?.(false, clean);
+    },
+    stop() {
+      dirtyForms.delete(form);
+      form.removeEventListener("input", check);
+      form.removeEventListener("change", check);
+    },
   };
 }
 
 /** True when some form on the page has unsaved changes. */
-export const hasUnsaved = () => { for (const form of dirtyForms) if (!form.isConnected) dirtyForms.delete(form); return dirtyForms.size > 0; };
+export const hasUnsaved = () => {
+  for (const form of dirtyForms) if (!form.isConnected) dirtyForms.delete(form);
+  return dirtyForms.size > 0;
+};
 
-globalThis.window?.addEventListener?.("beforeunload", (event) => { if (hasUnsaved()) event.preventDefault(); });
+globalThis.window?.addEventListener?.("beforeunload", (event) => {
+  if (hasUnsaved()) event.preventDefault();
+});

@@ -2,8 +2,12 @@
 
 /** Finished markup. Only `html`, `raw` and `attrs` make it. */
 export class Markup {
-  constructor(text) { this.text = text; }
-  toString() { return this.text; }
+  constructor(text) {
+    this.text = text;
+  }
+  toString() {
+    return this.text;
+  }
 }
 
 const ESCAPES = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;" };
@@ -24,7 +28,9 @@ const toText = (value) => {
  */
 export function html(strings, ...values) {
   let text = strings[0];
-  values.forEach((value, i) => { text += toText(value) + strings[i + 1]; });
+  values.forEach((value, i) => {
+    text += toText(value) + strings[i + 1];
+  });
   return new Markup(text);
 }
 

@@ -5,8 +5,23 @@
 import { api, ApiError, isAbort, withQuery } from "./api.js";
 import { TaskBook, isFinished, taskId } from "./tasks.js";
 
-const TYPES = ["snapshot", "task.updated", "task.deleted", "media.created", "media.updated", "media.deleted", "character.updated",
-  "character.deleted", "collection.updated", "settings.changed", "caption.updated", "training.progress", "post.updated", "system.sample", "notification"];
+const TYPES = [
+  "snapshot",
+  "task.updated",
+  "task.deleted",
+  "media.created",
+  "media.updated",
+  "media.deleted",
+  "character.updated",
+  "character.deleted",
+  "collection.updated",
+  "settings.changed",
+  "caption.updated",
+  "training.progress",
+  "post.updated",
+  "system.sample",
+  "notification",
+];
 const RETRY_MS = 2000;
 const POLL_MS = 2500;
 
@@ -24,7 +39,9 @@ let polling = false;
 
 export const stream = {
   /** "connecting" | "live" | "down" */
-  get state() { return state; },
+  get state() {
+    return state;
+  },
   /**
    * Listen to one event type, or to "state". @param {string} type @param {(data: any) => void} fn
    * @param {{signal?: AbortSignal}} [options] @returns {() => void} stop listening
@@ -52,8 +69,14 @@ function receive(type, data, { share = leader } = {}) {
 }
 
 async function refresh(id) {
-  try { receive("task.updated", await api.get(`/api/tasks/${encodeURIComponent(id)}`)); }
-  catch (error) { if (error instanceof ApiError && error.status === 404) { tasks.remove(id); receive("task.deleted", { id }); } }
+  try {
+    receive("task.updated", await api.get(`/api/tasks/${encodeURIComponent(id)}`));
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) {
+      tasks.remove(id);
+      receive("task.deleted", { id });
+    }
+  }
 }
 
 function setState(next) {
@@ -61,7 +84,10 @@ function setState(next) {
   if (next === state) return;
   state = next;
   tell("state", next);
-  if (leader) { if (next === "down") schedulePoll(0); else clearTimeout(pollTimer); }
+  if (leader) {
+    if (next === "down") schedulePoll(0);
+    else clearTimeout(pollTimer);
+  }
 }
 
 function connect() {
@@ -78,14 +104,21 @@ function connect() {
     source.addEventListener(type, (event) => {
       if (event.lastEventId) lastEventId = event.lastEventId;
       let data;
-      try { data = JSON.parse(event.data); } catch { return; }
+      try {
+        data = JSON.parse(event.data);
+      } catch {
+        return;
+      }
       setState("live");
       receive(type, data);
     });
   }
 }
 
-function schedulePoll(ms) { clearTimeout(pollTimer); pollTimer = setTimeout(poll, ms); }
+function schedulePoll(ms) {
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(poll, ms);
+}
 
 async function poll() {
   if (state !== "down" || polling) return;
@@ -93,7 +126,7 @@ async function poll() {
   let next = POLL_MS;
   try {
     const answer = await api.get("/api/tasks", { query: { status: "queued,running" } });
-    const list = Array.isArray(answer) ? answer : answer.items ?? [];
+    const list = Array.isArray(answer) ? answer : (answer.items ?? []);
     receive("snapshot", { tasks: list });
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) next = 60_000; // signed out: the shell says so
@@ -112,9 +145,18 @@ let started = false;
 export function start() {
   if (started) return;
   started = true;
-  addEventListener("pagehide", () => { source?.close(); clearTimeout(retryTimer); clearTimeout(pollTimer); });
-  addEventListener("pageshow", (event) => { if (event.persisted && leader) connect(); });
-  if (!channel || !navigator.locks) { lead(); return; }
+  addEventListener("pagehide", () => {
+    source?.close();
+    clearTimeout(retryTimer);
+    clearTimeout(pollTimer);
+  });
+  addEventListener("pageshow", (event) => {
+    if (event.persisted && leader) connect();
+  });
+  if (!channel || !navigator.locks) {
+    lead();
+    return;
+  }
   channel.addEventListener("message", ({ data }) => {
     if (data.kind === "hello" && leader) {
       channel.postMessage({ kind: "event", type: "snapshot", data: { tasks: tasks.active() }, id: lastEventId });
@@ -122,17 +164,31 @@ export function start() {
     }
     if (leader) return;
     if (data.kind === "state") setState(data.state);
-    if (data.kind === "event") { if (data.id) lastEventId = data.id; receive(data.type, data.data, { share: false }); }
+    if (data.kind === "event") {
+      if (data.id) lastEventId = data.id;
+      receive(data.type, data.data, { share: false });
+    }
   });
   channel.postMessage({ kind: "hello" });
-  navigator.locks.request("dalla.events", () => { lead(); return new Promise(() => {}); }); // held until the tab goes
+  navigator.locks.request("dalla.events", () => {
+    lead();
+    return new Promise(() => {});
+  }); // held until the tab goes
 }
 
 /** A task that did not end well. `task.error` is a problem; `detail` and `remedy` are for people. */
 export class TaskError extends Error {
   constructor(task) {
     const problem = task.error ?? {};
-    super(problem.detail || problem.error || (task.status === "cancelled" ? "It was cancelled." : task.status === "interrupted" ? "It was interrupted when the app stopped." : "It failed."));
+    super(
+      problem.detail ||
+        problem.error ||
+        (task.status === "cancelled"
+          ? "It was cancelled."
+          : task.status === "interrupted"
+            ? "It was interrupted when the app stopped."
+            : "It failed."),
+    );
     this.name = "TaskError";
     this.task = task;
     this.detail = this.message;
@@ -150,19 +206,30 @@ export class TaskError extends Error {
 export function follow(id, { onProgress, signal } = {}) {
   return new Promise((resolve, reject) => {
     let off = () => {};
-    const end = (fn, value) => { off(); signal?.removeEventListener("abort", aborted); fn(value); };
+    const end = (fn, value) => {
+      off();
+      signal?.removeEventListener("abort", aborted);
+      fn(value);
+    };
     const aborted = () => end(reject, new DOMException("Aborted", "AbortError"));
     const see = (task) => {
       if (taskId(task) !== id) return;
       onProgress?.(task);
       if (isFinished(task)) end(task.status === "completed" ? resolve : reject, task.status === "completed" ? task : new TaskError(task));
     };
-    if (signal?.aborted) { aborted(); return; }
+    if (signal?.aborted) {
+      aborted();
+      return;
+    }
     signal?.addEventListener("abort", aborted);
     off = stream.on("task.updated", see);
-    api.get(`/api/tasks/${encodeURIComponent(id)}`, { signal })
+    api
+      .get(`/api/tasks/${encodeURIComponent(id)}`, { signal })
       .then((task) => see(tasks.update(task)))
-      .catch((error) => { if (error instanceof ApiError) end(reject, error); else if (isAbort(error)) aborted(); }); // no network: the stream or the poll will tell
+      .catch((error) => {
+        if (error instanceof ApiError) end(reject, error);
+        else if (isAbort(error)) aborted();
+      }); // no network: the stream or the poll will tell
   });
 }
 

@@ -12,18 +12,44 @@ let pendingTimer = 0;
 /** "mod+enter", "ArrowLeft", "?" of a keyboard event. Pure. */
 export function stroke(event, mac = isMac) {
   const mod = mac ? event.metaKey : event.ctrlKey;
-  const key = event.key.length === 1 ? (event.shiftKey && /[a-z]/i.test(event.key) ? `shift+${event.key.toLowerCase()}` : event.key.toLowerCase()) : event.key;
+  const key =
+    event.key.length === 1
+      ? event.shiftKey && /[a-z]/i.test(event.key)
+        ? `shift+${event.key.toLowerCase()}`
+        : event.key.toLowerCase()
+      : event.key;
   const name = key === "Enter" ? "enter" : key === " " ? "space" : key;
   return `${mod ? "mod+" : ""}${event.altKey ? "alt+" : ""}${event.shiftKey && key.length > 1 && !key.startsWith("shift+") ? "shift+" : ""}${name}`;
 }
 
 /** How a shortcut is written for people: ["Ctrl", "Enter"]. Pure. */
-export const keyCaps = (keys, mac = isMac) => keys.split(" ").flatMap((part, i) => [
-  ...(i ? ["then"] : []),
-  ...part.split("+").map((k) => ({ mod: mac ? "⌘" : "Ctrl", alt: "Alt", shift: "Shift", enter: "Enter", space: "Space", ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Delete: "Del", Escape: "Esc" }[k] ?? k.toUpperCase())),
-]);
+export const keyCaps = (keys, mac = isMac) =>
+  keys
+    .split(" ")
+    .flatMap((part, i) => [
+      ...(i ? ["then"] : []),
+      ...part
+        .split("+")
+        .map(
+          (k) =>
+            ({
+              mod: mac ? "⌘" : "Ctrl",
+              alt: "Alt",
+              shift: "Shift",
+              enter: "Enter",
+              space: "Space",
+              ArrowLeft: "←",
+              ArrowRight: "→",
+              ArrowUp: "↑",
+              ArrowDown: "↓",
+              Delete: "Del",
+              Escape: "Esc",
+            })[k] ?? k.toUpperCase(),
+        ),
+    ]);
 
-const typing = (el) => el?.closest?.("input:not([type=checkbox],[type=radio],[type=range],[type=button]), textarea, select, [contenteditable=true]");
+const typing = (el) =>
+  el?.closest?.("input:not([type=checkbox],[type=radio],[type=range],[type=button]), textarea, select, [contenteditable=true]");
 
 /**
  * @typedef {{keys: string, label: string, run?: (event: KeyboardEvent) => void, when?: () => boolean, always?: boolean}} Shortcut
@@ -49,13 +75,27 @@ function onKey(event) {
   const plain = !pressed.includes("mod+");
   if (plain && !prefs.get("shortcuts", true)) return;
   const sequence = pending ? `${pending} ${pressed}` : pressed;
-  const candidates = [...groups].reverse().flatMap((g) => g.shortcuts).filter((s) => s.run && (s.when?.() ?? true) && (s.always || (!inField && !inDialog)));
+  const candidates = [...groups]
+    .reverse()
+    .flatMap((g) => g.shortcuts)
+    .filter((s) => s.run && (s.when?.() ?? true) && (s.always || (!inField && !inDialog)));
   clearTimeout(pendingTimer);
   pending = "";
   const hit = candidates.find((s) => s.keys === sequence) ?? candidates.find((s) => s.keys === pressed);
-  if (hit) { event.preventDefault(); hit.run(event); return; }
-  if (!inField && candidates.some((s) => s.keys.startsWith(`${pressed} `))) { pending = pressed; pendingTimer = setTimeout(() => { pending = ""; }, 1500); }
+  if (hit) {
+    event.preventDefault();
+    hit.run(event);
+    return;
+  }
+  if (!inField && candidates.some((s) => s.keys.startsWith(`${pressed} `))) {
+    pending = pressed;
+    pendingTimer = setTimeout(() => {
+      pending = "";
+    }, 1500);
+  }
 }
 
 /** Start listening. Called once by main.js. */
-export function startKeys() { document.addEventListener("keydown", onKey); }
+export function startKeys() {
+  document.addEventListener("keydown", onKey);
+}

@@ -22,23 +22,44 @@ watchErrorStates();
 shell.pages = PAGES;
 shell.page = page;
 
-const showTasks = () => { shell.tasks = { active: tasks.active(), recent: tasks.recent() }; };
+const showTasks = () => {
+  shell.tasks = { active: tasks.active(), recent: tasks.recent() };
+};
 let frame = 0;
-const soon = () => { frame ||= requestAnimationFrame(() => { frame = 0; showTasks(); }); };
+const soon = () => {
+  frame ||= requestAnimationFrame(() => {
+    frame = 0;
+    showTasks();
+  });
+};
 ["task.updated", "snapshot", "task.deleted"].forEach((type) => stream.on(type, soon));
-stream.on("state", (state) => { shell.live = state; });
+stream.on("state", (state) => {
+  shell.live = state;
+});
 stream.on("notification", notices.receive);
 
-const showCharacters = () => { shell.characters = { list: session.known, currentId: session.characterId }; };
+const showCharacters = () => {
+  shell.characters = { list: session.known, currentId: session.characterId };
+};
 ["session:characters", "session:character"].forEach((type) => document.addEventListener(type, showCharacters));
-document.addEventListener("api:unauthorized", () => { shell.signedOut = true; });
+document.addEventListener("api:unauthorized", () => {
+  shell.signedOut = true;
+});
 
 document.addEventListener("app-shell:character", (event) => session.choose(event.detail.id));
-document.addEventListener("app-shell:theme", (event) => { prefs.set("theme", event.detail.theme); applyTheme(event.detail.theme); });
+document.addEventListener("app-shell:theme", (event) => {
+  prefs.set("theme", event.detail.theme);
+  applyTheme(event.detail.theme);
+});
 document.addEventListener("app-shell:help", () => showKeys());
 document.addEventListener("app-shell:tray", async () => {
-  try { const done = await api.get("/api/tasks", { query: { status: "completed,failed,cancelled,interrupted", limit: 10 } }); (done.items ?? done).forEach((t) => tasks.update(t)); showTasks(); }
-  catch { /* the tray still shows what came over the stream */ }
+  try {
+    const done = await api.get("/api/tasks", { query: { status: "completed,failed,cancelled,interrupted", limit: 10 } });
+    (done.items ?? done).forEach((t) => tasks.update(t));
+    showTasks();
+  } catch {
+    /* the tray still shows what came over the stream */
+  }
 });
 const onTask = (type, call) => document.addEventListener(type, (event) => call(event.detail.id).catch((error) => toast.error(error)));
 onTask("task:cancel", cancel);
@@ -46,12 +67,37 @@ onTask("task:retry", retry);
 
 registerKeys("Everywhere", [
   { keys: "?", label: "Show shortcuts", run: () => showKeys() },
-  { keys: "/", label: "Search", run: () => { const own = main.querySelector("[data-search]"); if (own?.checkVisibility?.()) own.focus(); else shell.focusSearch(); } },
+  {
+    keys: "/",
+    label: "Search",
+    run: () => {
+      const own = main.querySelector("[data-search]");
+      if (own?.checkVisibility?.()) own.focus();
+      else shell.focusSearch();
+    },
+  },
   { keys: "mod+z", label: "Undo (while an Undo message shows)", run: () => emit(document, "toast:undo") },
-  { keys: "mod+enter", label: "Primary action", always: true, run: () => { const scope = document.querySelector("dialog[open]:modal") ?? main; [...scope.querySelectorAll("[data-primary]")].find((b) => b.checkVisibility())?.click(); } },
+  {
+    keys: "mod+enter",
+    label: "Primary action",
+    always: true,
+    run: () => {
+      const scope = document.querySelector("dialog[open]:modal") ?? main;
+      [...scope.querySelectorAll("[data-primary]")].find((b) => b.checkVisibility())?.click();
+    },
+  },
   { keys: "Escape", label: "Close what is on top" },
 ]);
-registerKeys("Go to", PAGES.map((p) => ({ keys: `g ${p.key}`, label: p.label, run: () => { location.href = p.href; } })));
+registerKeys(
+  "Go to",
+  PAGES.map((p) => ({
+    keys: `g ${p.key}`,
+    label: p.label,
+    run: () => {
+      location.href = p.href;
+    },
+  })),
+);
 
 /** Links inside the app ask before unsaved changes are lost; the browser's own question covers the rest. */
 document.addEventListener("click", (event) => {
@@ -62,7 +108,9 @@ document.addEventListener("click", (event) => {
 startKeys();
 start();
 startSession();
-session.characters().catch(() => { shell.characters = { list: [], currentId: "", failed: true }; });
+session.characters().catch(() => {
+  shell.characters = { list: [], currentId: "", failed: true };
+});
 showCharacters();
 
 try {
@@ -71,5 +119,7 @@ try {
 } catch (error) {
   console.error(error);
   render(main, errorState(error, { title: "This page could not be opened", action: "reload-page" }));
-  main.addEventListener("click", (event) => { if (event.target.closest("[data-action=reload-page]")) location.reload(); });
+  main.addEventListener("click", (event) => {
+    if (event.target.closest("[data-action=reload-page]")) location.reload();
+  });
 }

@@ -3,8 +3,20 @@ import { emit } from "./dom.js";
 
 const KEY = "dalla.notices";
 let kept = load();
-function load() { try { return JSON.parse(localStorage.getItem(KEY) ?? "[]"); } catch { return []; } }
-function save() { try { localStorage.setItem(KEY, JSON.stringify(kept.slice(0, 50))); } catch { /* this page still has them */ } }
+function load() {
+  try {
+    return JSON.parse(localStorage.getItem(KEY) ?? "[]");
+  } catch {
+    return [];
+  }
+}
+function save() {
+  try {
+    localStorage.setItem(KEY, JSON.stringify(kept.slice(0, 50)));
+  } catch {
+    /* this page still has them */
+  }
+}
 
 const changed = () => emit(document, "notices:changed");
 
@@ -15,7 +27,15 @@ const changed = () => emit(document, "notices:changed");
  * @property {{label: string, href?: string, run?: () => void}} [action]
  */
 function show(kind, text, options = {}) {
-  const notice = { id: `n${Date.now().toString(36)}${Math.random().toString(36).slice(2, 6)}`, kind, text, detail: options.detail ?? "", href: options.action?.href ?? "", at: new Date().toISOString(), read: false };
+  const notice = {
+    id: `n${Date.now().toString(36)}${Math.random().toString(36).slice(2, 6)}`,
+    kind,
+    text,
+    detail: options.detail ?? "",
+    href: options.action?.href ?? "",
+    at: new Date().toISOString(),
+    read: false,
+  };
   kept.unshift(notice);
   kept = kept.slice(0, 50);
   save();
@@ -39,10 +59,29 @@ export const toast = {
 export const notices = {
   all: () => kept,
   unread: () => kept.filter((n) => !n.read && n.kind !== "success").length,
-  markRead() { kept.forEach((n) => { n.read = true; }); save(); changed(); },
-  clear() { kept = []; save(); changed(); },
+  markRead() {
+    kept.forEach((n) => {
+      n.read = true;
+    });
+    save();
+    changed();
+  },
+  clear() {
+    kept = [];
+    save();
+    changed();
+  },
   /** One that the server sent. */
-  receive: (data) => show(data.kind === "error" || data.level === "error" ? "error" : "info", data.title || data.text || data.detail, { detail: data.title ? data.detail : "", action: data.href ? { label: "Open", href: data.href } : undefined }),
+  receive: (data) =>
+    show(data.kind === "error" || data.level === "error" ? "error" : "info", data.title || data.text || data.detail, {
+      detail: data.title ? data.detail : "",
+      action: data.href ? { label: "Open", href: data.href } : undefined,
+    }),
 };
 
-globalThis.addEventListener?.("storage", (event) => { if (event.key === KEY) { kept = load(); changed(); } });
+globalThis.addEventListener?.("storage", (event) => {
+  if (event.key === KEY) {
+    kept = load();
+    changed();
+  }
+});

@@ -7,13 +7,16 @@ export const taskId = (task) => task.taskId ?? task.id;
 export class TaskBook {
   #tasks = new Map();
   /** @param {number} keep how many finished tasks to remember */
-  constructor(keep = 20) { this.keep = keep; }
+  constructor(keep = 20) {
+    this.keep = keep;
+  }
 
   /** Take a task as the server tells it. A finished task never becomes unfinished by a late message of the same attempt. */
   update(task) {
     const id = taskId(task);
     const known = this.#tasks.get(id);
-    if (known && isFinished(known) && !isFinished(task) && (task.attempt ?? 0) <= (known.attempt ?? 0) && task.status === "running") return known;
+    if (known && isFinished(known) && !isFinished(task) && (task.attempt ?? 0) <= (known.attempt ?? 0) && task.status === "running")
+      return known;
     const merged = { ...known, ...task, taskId: id };
     this.#tasks.set(id, merged);
     this.#forget();
@@ -23,28 +26,41 @@ export class TaskBook {
   /** Take the full list of active tasks. @returns {string[]} ids that were active before and are not listed: ask for their end */
   snapshot(tasks) {
     const listed = new Set(tasks.map(taskId));
-    const gone = this.active().map(taskId).filter((id) => !listed.has(id));
+    const gone = this.active()
+      .map(taskId)
+      .filter((id) => !listed.has(id));
     tasks.forEach((task) => this.update(task));
     return gone;
   }
 
-  remove(id) { this.#tasks.delete(id); }
-  get(id) { return this.#tasks.get(id); }
-  all() { return [...this.#tasks.values()]; }
+  remove(id) {
+    this.#tasks.delete(id);
+  }
+  get(id) {
+    return this.#tasks.get(id);
+  }
+  all() {
+    return [...this.#tasks.values()];
+  }
 
   /** Unfinished, running first, then in the order they were made. */
   active() {
     const rank = { running: 0, paused: 1, queued: 2 };
-    return this.all().filter((t) => !isFinished(t))
+    return this.all()
+      .filter((t) => !isFinished(t))
       .sort((a, b) => (rank[a.status] ?? 3) - (rank[b.status] ?? 3) || String(a.createdAt ?? "").localeCompare(String(b.createdAt ?? "")));
   }
 
   /** Finished, newest first. */
   recent() {
-    return this.all().filter(isFinished).sort((a, b) => String(b.finishedAt ?? "").localeCompare(String(a.finishedAt ?? "")));
+    return this.all()
+      .filter(isFinished)
+      .sort((a, b) => String(b.finishedAt ?? "").localeCompare(String(a.finishedAt ?? "")));
   }
 
-  #forget() { for (const old of this.recent().slice(this.keep)) this.#tasks.delete(taskId(old)); }
+  #forget() {
+    for (const old of this.recent().slice(this.keep)) this.#tasks.delete(taskId(old));
+  }
 }
 
 /** One number for several tasks: the mean of what is known, null when nothing is. */

@@ -3,5 +3,7 @@
   try {
     var prefs = JSON.parse(localStorage.getItem("dalla.prefs") || "{}");
     if (prefs.theme === "light" || prefs.theme === "dark") document.documentElement.dataset.theme = prefs.theme;
-  } catch (_) { /* no storage: the system decides */ }
+  } catch (_) {
+    /* no storage: the system decides */
+  }
 })();

@@ -36,6 +36,9 @@ test("nothing is nothing, whatever it looks like", () => {
 });
 test("changed() says only what differs", () => {
   const before = { name: "Luna", mood: null, promptSettings: { style: "film", mood: "calm" }, loras: [{ name: "a", strength: 1 }] };
-  assert.deepEqual(changed(before, { name: "Luna", mood: "", promptSettings: { style: "film", mood: "wild" }, loras: [{ name: "a", strength: 0.8 }] }), { promptSettings: { mood: "wild" }, loras: [{ name: "a", strength: 0.8 }] });
+  assert.deepEqual(
+    changed(before, { name: "Luna", mood: "", promptSettings: { style: "film", mood: "wild" }, loras: [{ name: "a", strength: 0.8 }] }),
+    { promptSettings: { mood: "wild" }, loras: [{ name: "a", strength: 0.8 }] },
+  );
   assert.deepEqual(changed(before, { ...before, name: null }), { name: null });
 });

@@ -1,6 +1,16 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import { address, change, chipsOf, differences, factsOf, filterOf, hasFilters, readQuery, stem } from "../../static/js/pages/gallery/query.js";
+import {
+  address,
+  change,
+  chipsOf,
+  differences,
+  factsOf,
+  filterOf,
+  hasFilters,
+  readQuery,
+  stem,
+} from "../../static/js/pages/gallery/query.js";
 import { crc32, zipParts } from "../../static/js/pages/gallery/zip.js";
 
 test("the address and the state say the same, both ways", () => {
@@ -20,8 +30,14 @@ test("the order is not a filter, the trash is one for the server but not for 'cl
   assert.equal(hasFilters({ sort: "oldest", trashed: "true" }), false);
 });
 test("chips carry names for people and fall back to the id", () => {
-  const chips = chipsOf({ characterId: "char_1", collectionId: "coll_9", model: "folder/x.safetensors", starred: "false" }, { character: (id) => (id === "char_1" ? "Luna" : undefined) });
-  assert.deepEqual(chips.map((c) => c.value), ["coll_9", "Luna", "x", "Not starred"]);
+  const chips = chipsOf(
+    { characterId: "char_1", collectionId: "coll_9", model: "folder/x.safetensors", starred: "false" },
+    { character: (id) => (id === "char_1" ? "Luna" : undefined) },
+  );
+  assert.deepEqual(
+    chips.map((c) => c.value),
+    ["coll_9", "Luna", "x", "Not starred"],
+  );
 });
 test("a model is called by its file name without ending", () => assert.equal(stem("sub\\dir/my.model.safetensors"), "my.model"));
 test("facts leave out what is not known; a seed of 0 is one", () => {
@@ -32,12 +48,20 @@ test("facts leave out what is not known; a seed of 0 is one", () => {
 });
 test("differences lists only what differs", () => {
   const { rows, same } = differences({ prompt: "a", recipe: { seed: 1, steps: 20 } }, { prompt: "a", recipe: { seed: 2 } });
-  assert.deepEqual(rows, [{ label: "Seed", a: "1", b: "2" }, { label: "Steps", a: "20", b: "–" }]);
+  assert.deepEqual(rows, [
+    { label: "Seed", a: "1", b: "2" },
+    { label: "Steps", a: "20", b: "–" },
+  ]);
   assert.equal(same, 1);
 });
 test("crc32 gives the published check value", () => assert.equal(crc32(new TextEncoder().encode("123456789")), 0xcbf43926));
 test("a zip has every name and its directory at the end", async () => {
-  const blob = new Blob(zipParts([{ name: "ä.png", data: new Uint8Array([1, 2, 3]) }, { name: "b.png", data: new Uint8Array(0) }]));
+  const blob = new Blob(
+    zipParts([
+      { name: "ä.png", data: new Uint8Array([1, 2, 3]) },
+      { name: "b.png", data: new Uint8Array(0) },
+    ]),
+  );
   const bytes = Buffer.from(await blob.arrayBuffer());
   const end = bytes.length - 22;
   assert.equal(bytes.readUInt32LE(end), 0x06054b50);

@@ -26,16 +26,29 @@ test("running before paused before queued, older first", () => {
   book.update(task("q1", "queued", { createdAt: "1" }));
   book.update(task("p", "paused", { createdAt: "0" }));
   book.update(task("r", "running", { createdAt: "3" }));
-  assert.deepEqual(book.active().map((t) => t.taskId), ["r", "p", "q1", "q2"]);
+  assert.deepEqual(
+    book.active().map((t) => t.taskId),
+    ["r", "p", "q1", "q2"],
+  );
 });
 test("only the newest finished tasks are remembered", () => {
   const book = new TaskBook(2);
   for (const n of [1, 2, 3]) book.update(task(`t${n}`, "completed", { finishedAt: `2026-01-0${n}` }));
-  assert.deepEqual(book.recent().map((t) => t.taskId), ["t3", "t2"]);
+  assert.deepEqual(
+    book.recent().map((t) => t.taskId),
+    ["t3", "t2"],
+  );
 });
 test("overall progress leaves out what is unknown", () => {
   assert.equal(overall([task("a", "queued")]), null);
-  assert.equal(overall([task("a", "running", { total: 4, progress: 0.5 }), task("b", "running", { total: 0, progress: 0 }), task("c", "running", { total: 2, progress: 1 })]), 0.75);
+  assert.equal(
+    overall([
+      task("a", "running", { total: 4, progress: 0.5 }),
+      task("b", "running", { total: 0, progress: 0 }),
+      task("c", "running", { total: 2, progress: 1 }),
+    ]),
+    0.75,
+  );
 });
 test("keys are named the same on every keyboard", () => {
   const key = (k, more = {}) => ({ key: k, ctrlKey: false, metaKey: false, altKey: false, shiftKey: false, ...more });
@@ -48,13 +61,22 @@ test("keys are named the same on every keyboard", () => {
   assert.deepEqual(keyCaps("mod+enter", false), ["Ctrl", "Enter"]);
 });
 test("a problem becomes an error that people can read", () => {
-  const error = new ApiError(422, { detail: "Too many steps.", code: "invalid_input", remedy: "Use 50.", errors: [{ field: "steps", message: "At most 50." }], requestId: "r1" });
+  const error = new ApiError(422, {
+    detail: "Too many steps.",
+    code: "invalid_input",
+    remedy: "Use 50.",
+    errors: [{ field: "steps", message: "At most 50." }],
+    requestId: "r1",
+  });
   assert.equal(error.message, "Too many steps.");
   assert.deepEqual([error.code, error.remedy, error.requestId, error.errors.length], ["invalid_input", "Use 50.", "r1", 1]);
   assert.equal(new ApiError(502).message, "The server answered 502.");
 });
 test("query strings leave out what is not set", () => {
-  assert.equal(withQuery("/api/media", { q: "a b", cursor: null, starred: false, tag: ["x", "y"], empty: "" }), "/api/media?q=a+b&starred=false&tag=x&tag=y");
+  assert.equal(
+    withQuery("/api/media", { q: "a b", cursor: null, starred: false, tag: ["x", "y"], empty: "" }),
+    "/api/media?q=a+b&starred=false&tag=x&tag=y",
+  );
   assert.equal(withQuery("/api/media?a=1", { b: 2 }), "/api/media?a=1&b=2");
 });
 test("chart points start at the right edge and break at gaps", () => {

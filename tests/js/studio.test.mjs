@@ -2,19 +2,65 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SHAPES, shapeOf, sizeFor } from "../../static/js/pages/studio/sizes.js";
-import { compose, curl, expect, fresh, fromRequest, learnSpeed, modelKey, resolve, toRequest, tune, values } from "../../static/js/pages/studio/wish.js";
+import {
+  compose,
+  curl,
+  expect,
+  fresh,
+  fromRequest,
+  learnSpeed,
+  modelKey,
+  resolve,
+  toRequest,
+  tune,
+  values,
+} from "../../static/js/pages/studio/wish.js";
 
-const defaults = (more = {}) => ({ width: 1024, height: 1024, sizeMultiple: 8, maxSize: null, steps: 28, cfgScale: 6, guidance: null, sampler: "dpmpp_2m", scheduler: "karras", negativePrompt: true, negativePromptReason: null, ...more });
-const model = (name, engine, family, more = {}) => ({ name, label: name, engine, family, kind: "checkpoint", default: false, defaults: family ? defaults(more) : null });
+const defaults = (more = {}) => ({
+  width: 1024,
+  height: 1024,
+  sizeMultiple: 8,
+  maxSize: null,
+  steps: 28,
+  cfgScale: 6,
+  guidance: null,
+  sampler: "dpmpp_2m",
+  scheduler: "karras",
+  negativePrompt: true,
+  negativePromptReason: null,
+  ...more,
+});
+const model = (name, engine, family, more = {}) => ({
+  name,
+  label: name,
+  engine,
+  family,
+  kind: "checkpoint",
+  default: false,
+  defaults: family ? defaults(more) : null,
+});
 const catalog = {
-  engines: [{ name: "comfyui", label: "ComfyUI", available: true }, { name: "builtin", label: "Built-in", available: true }],
-  models: [model("xl.safetensors", "comfyui", "sdxl"), { ...model("dir/flux.safetensors", "comfyui", "flux", { cfgScale: null, guidance: 3.5, negativePrompt: false }), default: true }, model("odd.safetensors", "comfyui", null), model("starter", "builtin", "sd15", { width: 128, height: 128, sizeMultiple: 16, maxSize: 256 })],
+  engines: [
+    { name: "comfyui", label: "ComfyUI", available: true },
+    { name: "builtin", label: "Built-in", available: true },
+  ],
+  models: [
+    model("xl.safetensors", "comfyui", "sdxl"),
+    { ...model("dir/flux.safetensors", "comfyui", "flux", { cfgScale: null, guidance: 3.5, negativePrompt: false }), default: true },
+    model("odd.safetensors", "comfyui", null),
+    model("starter", "builtin", "sd15", { width: 128, height: 128, sizeMultiple: 16, maxSize: 256 }),
+  ],
   loras: [],
 };
 const off = { ...catalog, engines: [{ ...catalog.engines[0], available: false }, catalog.engines[1]] };
 
 test("sizes keep the area, the multiple and the cap", () => {
-  for (const d of [defaults(), defaults({ width: 512 }), defaults({ width: 128, sizeMultiple: 16, maxSize: 256 }), defaults({ sizeMultiple: 16 })]) {
+  for (const d of [
+    defaults(),
+    defaults({ width: 512 }),
+    defaults({ width: 128, sizeMultiple: 16, maxSize: 256 }),
+    defaults({ sizeMultiple: 16 }),
+  ]) {
     for (const { ratio, key } of SHAPES) {
       const { width, height } = sizeFor(ratio, d);
       assert.equal(width % d.sizeMultiple, 0, key);
@@ -34,7 +80,10 @@ test("a native size above the cap shrinks to it", () => {
 
 test("a size is recognised as its shape", () => {
   const d = defaults();
-  for (const { ratio, key } of SHAPES) { const s = sizeFor(ratio, d); assert.equal(shapeOf(s.width, s.height, d), key); }
+  for (const { ratio, key } of SHAPES) {
+    const s = sizeFor(ratio, d);
+    assert.equal(shapeOf(s.width, s.height, d), key);
+  }
   assert.equal(shapeOf(1000, 1000, d), "custom");
 });
 
@@ -53,7 +102,14 @@ test("the model is the chosen one, else the character's, else the default; nothi
 
 test("a request says only what was chosen", () => {
   const form = { ...fresh(), prompt: " hello ", engine: "builtin" };
-  assert.deepEqual(toRequest(form, resolve(catalog, form, null), null), { prompt: "hello", engine: "builtin", model: "starter", width: 128, height: 128, batchSize: 1 });
+  assert.deepEqual(toRequest(form, resolve(catalog, form, null), null), {
+    prompt: "hello",
+    engine: "builtin",
+    model: "starter",
+    width: 128,
+    height: 128,
+    batchSize: 1,
+  });
 });
 
 test("a negative prompt is not sent to a family that takes none", () => {
@@ -75,7 +131,24 @@ test("tuned values belong to one model and forget its defaults", () => {
 });
 
 test("a recalled request asks for the same again", () => {
-  const request = { characterId: "char_1", rawPrompt: true, prompt: "a, b", negativePrompt: "c", model: "xl.safetensors", loras: [{ name: "l", strength: 0.7 }], width: 832, height: 1000, steps: 30, cfgScale: 5, sampler: "euler", scheduler: "normal", seed: 0, batchSize: 4, initImageMediaId: "media_1", denoise: 0.4 };
+  const request = {
+    characterId: "char_1",
+    rawPrompt: true,
+    prompt: "a, b",
+    negativePrompt: "c",
+    model: "xl.safetensors",
+    loras: [{ name: "l", strength: 0.7 }],
+    width: 832,
+    height: 1000,
+    steps: 30,
+    cfgScale: 5,
+    sampler: "euler",
+    scheduler: "normal",
+    seed: 0,
+    batchSize: 4,
+    initImageMediaId: "media_1",
+    denoise: 0.4,
+  };
   const { form, missing } = fromRequest(request, { ...fresh(), characterId: "char_9", loras: null }, catalog);
   assert.equal(missing, "");
   const again = toRequest(form, resolve(catalog, form, null), null);
@@ -94,7 +167,10 @@ test("a character's LoRAs count until the form has its own, and not for a comple
 });
 
 test("composing again goes back to what was typed", () => {
-  const back = compose({ ...fresh(), rawPrompt: true, prompt: "lp, girl, smile", typed: "smile", negativePrompt: "blurry, text, hat" }, { promptSettings: { negativePrompt: "blurry, text" } });
+  const back = compose(
+    { ...fresh(), rawPrompt: true, prompt: "lp, girl, smile", typed: "smile", negativePrompt: "blurry, text, hat" },
+    { promptSettings: { negativePrompt: "blurry, text" } },
+  );
   assert.deepEqual(back, { rawPrompt: false, typed: null, loras: null, prompt: "smile", negativePrompt: "hat" });
 });
 

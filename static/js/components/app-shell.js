@@ -12,36 +12,84 @@ import { prefs } from "../prefs.js";
 import { overall, taskId } from "../tasks.js";
 import { avatar } from "./avatar.js";
 
-const MARK = raw('<svg class="mark" viewBox="0 0 24 24" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"><path d="M7.6 20.5h8.3c1.5-2 1.9-4.2 1-6.2-.8-1.8-2.6-2.6-2.9-4.3H9.5c-.3 1.7-2.1 2.5-2.9 4.3-.9 2-.5 4.2 1 6.2Z"/><path d="M9.5 10c.2-2.2 1-3.5 2.25-4.3C13 6.5 13.8 7.8 14 10M11.75 5.5V3.4M16.8 14.1c2.7-.6 4.2-3 4.2-7.1-1.8 2.4-3.9 3.6-6.5 4M6.6 14.3C3.7 13.7 2.5 10.7 3.8 7.7c1.6-.4 3.7.1 5.7 1.8"/></g></svg>');
-const THEMES = [["light", "Light", "sun"], ["dark", "Dark", "moon"], ["system", "System", "system"]];
+const MARK = raw(
+  '<svg class="mark" viewBox="0 0 24 24" aria-hidden="true"><g fill="none" stroke="currentColor" stroke-width="1.7" stroke-linecap="round" stroke-linejoin="round"><path d="M7.6 20.5h8.3c1.5-2 1.9-4.2 1-6.2-.8-1.8-2.6-2.6-2.9-4.3H9.5c-.3 1.7-2.1 2.5-2.9 4.3-.9 2-.5 4.2 1 6.2Z"/><path d="M9.5 10c.2-2.2 1-3.5 2.25-4.3C13 6.5 13.8 7.8 14 10M11.75 5.5V3.4M16.8 14.1c2.7-.6 4.2-3 4.2-7.1-1.8 2.4-3.9 3.6-6.5 4M6.6 14.3C3.7 13.7 2.5 10.7 3.8 7.7c1.6-.4 3.7.1 5.7 1.8"/></g></svg>',
+);
+const THEMES = [
+  ["light", "Light", "sun"],
+  ["dark", "Dark", "moon"],
+  ["system", "System", "system"],
+];
 
 class AppShell extends HTMLElement {
   ownsContent = true;
-  #state = { pages: [], page: "", title: "", tasks: { active: [], recent: [] }, characters: { list: [], currentId: "" }, live: "connecting", banners: new Map() };
+  #state = {
+    pages: [],
+    page: "",
+    title: "",
+    tasks: { active: [], recent: [] },
+    characters: { list: [], currentId: "" },
+    live: "connecting",
+    banners: new Map(),
+  };
 
-  set pages(v) { this.#state.pages = v; this.#render(); }
-  set page(v) { this.#state.page = v; this.#render(); }
-  set pageTitle(v) { this.#state.title = v; document.title = `${v} · Digital Dalla`; this.#render(); }
-  set tasks(v) { this.#state.tasks = v; this.#renderTray(); }
-  set characters(v) { this.#state.characters = v; this.#render(); }
+  set pages(v) {
+    this.#state.pages = v;
+    this.#render();
+  }
+  set page(v) {
+    this.#state.page = v;
+    this.#render();
+  }
+  set pageTitle(v) {
+    this.#state.title = v;
+    document.title = `${v} · Digital Dalla`;
+    this.#render();
+  }
+  set tasks(v) {
+    this.#state.tasks = v;
+    this.#renderTray();
+  }
+  set characters(v) {
+    this.#state.characters = v;
+    this.#render();
+  }
   set live(v) {
     this.#state.live = v;
     clearTimeout(this.downTimer);
-    if (v === "down") this.downTimer = setTimeout(() => this.banner("live", { tone: "warn", icon: "wifi-off", text: "Live updates paused, retrying…" }), 1500); // a short hiccup is no news
+    if (v === "down")
+      this.downTimer = setTimeout(
+        () => this.banner("live", { tone: "warn", icon: "wifi-off", text: "Live updates paused, retrying…" }),
+        1500,
+      ); // a short hiccup is no news
     else this.banner("live", null);
   }
   set signedOut(v) {
     const next = encodeURIComponent(location.pathname + location.search);
-    this.banner("session", v ? { tone: "bad", icon: "lock", text: "Your session has ended. What you typed is still here.", action: { label: "Sign in", href: `/login.html?next=${next}` } } : null);
+    this.banner(
+      "session",
+      v
+        ? {
+            tone: "bad",
+            icon: "lock",
+            text: "Your session has ended. What you typed is still here.",
+            action: { label: "Sign in", href: `/login.html?next=${next}` },
+          }
+        : null,
+    );
   }
   /** @param {string} key @param {{tone?: "info"|"warn"|"bad", icon?: string, text: string, action?: {label: string, href: string}}|null} content null removes it */
   banner(key, content) {
-    if (content) this.#state.banners.set(key, content); else if (!this.#state.banners.delete(key)) return;
+    if (content) this.#state.banners.set(key, content);
+    else if (!this.#state.banners.delete(key)) return;
     this.#renderBanners();
   }
   focusSearch() {
     const input = this.querySelector("#shell-search");
-    if (input.checkVisibility()) { input.focus(); input.select(); } else location.href = "/gallery.html?focus=search";
+    if (input.checkVisibility()) {
+      input.focus();
+      input.select();
+    } else location.href = "/gallery.html?focus=search";
   }
 
   connectedCallback() {
@@ -49,15 +97,24 @@ class AppShell extends HTMLElement {
     this.dataset.ready = "1";
     onAction(this, {
       character: (_e, el) => emit(this, "app-shell:character", { id: el.dataset.id }),
-      theme: (_e, el) => { emit(this, "app-shell:theme", { theme: el.dataset.id }); this.#render(); },
+      theme: (_e, el) => {
+        emit(this, "app-shell:theme", { theme: el.dataset.id });
+        this.#render();
+      },
       help: () => emit(this, "app-shell:help"),
       "clear-notices": () => notices.clear(),
     });
-    this.addEventListener("toggle", (event) => {
-      if (event.newState !== "open") return;
-      if (event.target.id === "shell-tray") emit(this, "app-shell:tray");
-      if (event.target.id === "shell-notices") { notices.markRead(); }
-    }, true);
+    this.addEventListener(
+      "toggle",
+      (event) => {
+        if (event.newState !== "open") return;
+        if (event.target.id === "shell-tray") emit(this, "app-shell:tray");
+        if (event.target.id === "shell-notices") {
+          notices.markRead();
+        }
+      },
+      true,
+    );
     this.addEventListener("submit", (event) => {
       event.preventDefault();
       const q = new FormData(event.target).get("q").trim();
@@ -73,7 +130,9 @@ class AppShell extends HTMLElement {
     const current = characters.list.find((c) => c.id === characters.currentId);
     const theme = prefs.get("theme", "system");
     const unread = notices.unread();
-    render(this, html`<a class="skip-link" href="#main">Skip to content</a>
+    render(
+      this,
+      html`<a class="skip-link" href="#main">Skip to content</a>
       <nav class="nav" aria-label="Pages"><a class="brand" href="/" aria-label="Digital Dalla, home">${MARK}<span>Digital <b>Dalla</b></span></a>
         <ul class="nav-list">${pages.map((p) => html`<li><a href="${p.href}" ${attrs({ "aria-current": p.page === page ? "page" : undefined })}>${icon(p.icon)}<span>${p.label}</span></a></li>`)}</ul>
         <button type="button" class="nav-help" data-action="help">${icon("keyboard")}<span>Shortcuts</span><kbd>?</kbd></button></nav>
@@ -93,7 +152,8 @@ class AppShell extends HTMLElement {
           <button type="button" class="icon-btn" popovertarget="shell-theme" aria-label="Theme: ${theme}" title="Theme" ${attrs({ "aria-haspopup": "menu" })}>${icon(THEMES.find(([id]) => id === theme)[2])}</button>
           <div id="shell-theme" popover class="popover menu" role="menu" aria-label="Theme" data-align="end">${THEMES.map(([id, label, name]) => html`<button type="button" role="menuitemradio" data-action="theme" data-id="${id}" aria-checked="${String(id === theme)}">${icon(name)}<span>${label}</span>${icon("check")}</button>`)}</div>
         </div></header>
-      <div class="banners" role="status" data-key="banners"></div>`);
+      <div class="banners" role="status" data-key="banners"></div>`,
+    );
     this.querySelector(".tray-slot").ownsContent = true;
     this.querySelector(".banners").ownsContent = true;
     this.#renderTray();
@@ -102,7 +162,11 @@ class AppShell extends HTMLElement {
 
   #renderBanners() {
     const area = this.querySelector(".banners");
-    if (area) render(area, html`${[...this.#state.banners.entries()].map(([key, b]) => html`<div class="banner banner-${b.tone ?? "info"}" data-key="${key}">${icon(b.icon ?? (b.tone === "bad" ? "error" : b.tone === "warn" ? "alert" : "info"))}<p>${b.text}</p>${b.action && html`<a class="btn btn-small" href="${b.action.href}">${b.action.label}</a>`}</div>`)}`);
+    if (area)
+      render(
+        area,
+        html`${[...this.#state.banners.entries()].map(([key, b]) => html`<div class="banner banner-${b.tone ?? "info"}" data-key="${key}">${icon(b.icon ?? (b.tone === "bad" ? "error" : b.tone === "warn" ? "alert" : "info"))}<p>${b.text}</p>${b.action && html`<a class="btn btn-small" href="${b.action.href}">${b.action.label}</a>`}</div>`)}`,
+      );
   }
 
   #renderTray() {
@@ -111,11 +175,14 @@ class AppShell extends HTMLElement {
     const { active, recent } = this.#state.tasks;
     const done = overall(active);
     const failed = recent.filter((t) => t.status === "failed").length;
-    render(slot, html`<button type="button" class="tray-btn ${active.length ? "is-busy" : ""}" popovertarget="shell-tray" aria-label="${active.length ? `Tasks: ${active.length} active` : "Tasks"}" title="Tasks">${icon("tasks")}
+    render(
+      slot,
+      html`<button type="button" class="tray-btn ${active.length ? "is-busy" : ""}" popovertarget="shell-tray" aria-label="${active.length ? `Tasks: ${active.length} active` : "Tasks"}" title="Tasks">${icon("tasks")}
         ${active.length > 0 && html`<span class="tray-count" aria-hidden="true">${active.length}</span><progress max="1" aria-hidden="true" ${attrs({ value: done })}></progress>`}</button>
       <div id="shell-tray" popover class="popover panel-pop" role="dialog" aria-label="Tasks" data-align="end"><header class="pop-head"><h2>Tasks</h2><span class="muted">${active.length ? plural(active.length, "task") + " active" : "Nothing is running"}</span></header>
         ${active.length > 0 && html`<ul class="tray-list">${active.slice(0, 30).map((t) => html`<li data-key="${taskId(t)}"><job-progress></job-progress></li>`)}</ul>`}
-        ${recent.length > 0 ? html`<h3 class="pop-sub">Recent${failed > 0 && html` · ${failed} failed`}</h3><ul class="tray-list">${recent.slice(0, 10).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}</ul>` : active.length === 0 && html`<p class="pop-empty">Pictures, exports and other long work show their progress here, on every page.</p>`}</div>`);
+        ${recent.length > 0 ? html`<h3 class="pop-sub">Recent${failed > 0 && html` · ${failed} failed`}</h3><ul class="tray-list">${recent.slice(0, 10).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}</ul>` : active.length === 0 && html`<p class="pop-empty">Pictures, exports and other long work show their progress here, on every page.</p>`}</div>`,
+    );
     const byId = new Map([...active, ...recent].map((t) => [taskId(t), t]));
     for (const li of slot.querySelectorAll("li[data-key]")) li.firstElementChild.task = byId.get(li.dataset.key);
   }

@@ -11,7 +11,11 @@ export function points(values, { max, width = 200, height = 44, slots = values.l
   const pieces = [];
   let piece = [];
   values.forEach((value, i) => {
-    if (value === null || value === undefined || Number.isNaN(value)) { if (piece.length) pieces.push(piece); piece = []; return; }
+    if (value === null || value === undefined || Number.isNaN(value)) {
+      if (piece.length) pieces.push(piece);
+      piece = [];
+      return;
+    }
     const x = width - (values.length - 1 - i) * step;
     const y = height - 1 - Math.max(0, Math.min(1, max ? value / max : 0)) * (height - 2);
     piece.push(`${Math.round(x * 10) / 10},${Math.round(y * 10) / 10}`);
@@ -26,5 +30,9 @@ export function areaChart({ values, max, label, slots = 60, tone = 1 }) {
   const top = max ?? Math.max(1, ...known);
   const lines = points(values.slice(-slots), { max: top, slots });
   return html`<svg class="chart chart-${tone}" viewBox="0 0 200 44" preserveAspectRatio="none" role="img" aria-label="${label}">
-    ${lines.map((line) => { const all = line.split(" "); const x = (p) => p.split(",")[0]; return html`<polygon points="${x(all[0])},44 ${line} ${x(all.at(-1))},44"></polygon><polyline points="${line}" vector-effect="non-scaling-stroke"></polyline>`; })}</svg>`;
+    ${lines.map((line) => {
+      const all = line.split(" ");
+      const x = (p) => p.split(",")[0];
+      return html`<polygon points="${x(all[0])},44 ${line} ${x(all.at(-1))},44"></polygon><polyline points="${line}" vector-effect="non-scaling-stroke"></polyline>`;
+    })}</svg>`;
 }

@@ -16,14 +16,31 @@ export function openDialog({ title, body, footer, size = "m", onOpen }) {
     <header class="dialog-head"><h2 id="${id}">${title}</h2><button type="button" class="icon-btn" data-close="" aria-label="Close">${icon("x")}</button></header>
     <div class="dialog-body">${body}</div>${footer && html`<footer class="dialog-foot">${footer}</footer>`}</dialog>`);
   document.body.append(dialog);
-  const tryClose = (value) => { if (dialog.beforeClose?.(value) === false) return; dialog.close(value); };
+  const tryClose = (value) => {
+    if (dialog.beforeClose?.(value) === false) return;
+    dialog.close(value);
+  };
   dialog.addEventListener("click", (event) => {
     const button = event.target.closest("[data-close]");
     if (button) tryClose(button.dataset.close);
-    else if (event.target === dialog) { const r = dialog.getBoundingClientRect(); if (event.clientX < r.left || event.clientX > r.right || event.clientY < r.top || event.clientY > r.bottom) tryClose(""); }
+    else if (event.target === dialog) {
+      const r = dialog.getBoundingClientRect();
+      if (event.clientX < r.left || event.clientX > r.right || event.clientY < r.top || event.clientY > r.bottom) tryClose("");
+    }
   });
-  dialog.addEventListener("cancel", (event) => { if (event.target === dialog) { event.preventDefault(); tryClose(""); } });
-  const closed = new Promise((resolve) => dialog.addEventListener("close", () => { const value = dialog.returnValue; dialog.remove(); resolve(value); }));
+  dialog.addEventListener("cancel", (event) => {
+    if (event.target === dialog) {
+      event.preventDefault();
+      tryClose("");
+    }
+  });
+  const closed = new Promise((resolve) =>
+    dialog.addEventListener("close", () => {
+      const value = dialog.returnValue;
+      dialog.remove();
+      resolve(value);
+    }),
+  );
   dialog.showModal();
   onOpen?.(dialog);
   return { dialog, closed };
@@ -37,7 +54,8 @@ export function openDialog({ title, body, footer, size = "m", onOpen }) {
  */
 export async function confirmDialog({ title, body = "", consequences = [], confirmLabel, cancelLabel = "Cancel", danger = true, typed }) {
   const { closed } = openDialog({
-    title, size: "s",
+    title,
+    size: "s",
     body: html`<div class="stack-3">${body && html`<p>${body}</p>`}${consequences.length > 0 && html`<ul class="consequences">${consequences.map((c) => html`<li>${c}</li>`)}</ul>`}
       ${typed && html`<div class="field"><label for="confirm-typed">Type <strong>${typed}</strong> to go on</label><input id="confirm-typed" autocomplete="off" spellcheck="false"></div>`}</div>`,
     footer: html`<button type="button" class="btn" data-close="" ${attrs({ autofocus: true })}>${cancelLabel}</button>
@@ -45,7 +63,9 @@ export async function confirmDialog({ title, body = "", consequences = [], confi
     onOpen(dialog) {
       const yes = dialog.querySelector('[data-close="yes"]');
       const input = dialog.querySelector("#confirm-typed");
-      input?.addEventListener("input", () => { yes.disabled = input.value.trim() !== typed; });
+      input?.addEventListener("input", () => {
+        yes.disabled = input.value.trim() !== typed;
+      });
       dialog.querySelector("[autofocus]")?.focus();
     },
   });

@@ -13,14 +13,32 @@ import { altOf, fileUrl, thumbUrl } from "./media-grid.js";
 
 class ImageViewer extends HTMLElement {
   ownsContent = true;
-  actions = []; details = null;
-  #items = []; #i = 0; #total = 0; #more = null; #zoom = 1; #x = 0; #y = 0; #dialog = null; #body = null; #drag = null; #asking = false;
+  actions = [];
+  details = null;
+  #items = [];
+  #i = 0;
+  #total = 0;
+  #more = null;
+  #zoom = 1;
+  #x = 0;
+  #y = 0;
+  #dialog = null;
+  #body = null;
+  #drag = null;
+  #asking = false;
 
-  get current() { return this.#items[this.#i]; }
-  get isOpen() { return Boolean(this.#dialog?.open); }
+  get current() {
+    return this.#items[this.#i];
+  }
+  get isOpen() {
+    return Boolean(this.#dialog?.open);
+  }
 
   open(items, index = 0, { total, more } = {}) {
-    this.#items = items; this.#i = index; this.#total = total ?? items.length; this.#more = more ?? null;
+    this.#items = items;
+    this.#i = index;
+    this.#total = total ?? items.length;
+    this.#more = more ?? null;
     if (!this.#dialog) this.#build();
     this.#reset();
     if (!this.#dialog.open) this.#dialog.showModal();
@@ -28,16 +46,25 @@ class ImageViewer extends HTMLElement {
     this.#dialog.querySelector(".viewer-stage").focus();
     emit(this, "image-viewer:change", { item: this.current, index });
   }
-  close() { this.#dialog?.close(); }
-  patch(id, changes) { this.#items = this.#items.map((item) => (item?.id === id ? { ...item, ...changes } : item)); if (this.isOpen) this.#render(); }
+  close() {
+    this.#dialog?.close();
+  }
+  patch(id, changes) {
+    this.#items = this.#items.map((item) => (item?.id === id ? { ...item, ...changes } : item));
+    if (this.isOpen) this.#render();
+  }
   remove(id) {
     const at = this.#items.findIndex((item) => item?.id === id);
     if (at < 0) return;
     this.#items = this.#items.filter((item) => item?.id !== id);
     this.#total -= 1;
-    if (!this.#items.length) { this.close(); return; }
+    if (!this.#items.length) {
+      this.close();
+      return;
+    }
     if (at < this.#i || this.#i >= this.#items.length) this.#i = Math.max(0, this.#i - 1);
-    this.#reset(); this.#render();
+    this.#reset();
+    this.#render();
     emit(this, "image-viewer:change", { item: this.current, index: this.#i });
   }
 
@@ -51,14 +78,23 @@ class ImageViewer extends HTMLElement {
     this.append(this.#dialog);
     this.#dialog.addEventListener("close", () => emit(this, "image-viewer:close"));
     this.#dialog.addEventListener("keydown", (event) => this.#key(event));
-    this.#dialog.addEventListener("click", (event) => { const what = event.target.closest("[data-do]")?.dataset; if (what) this.#do(what.do, what.id); });
-    this.#dialog.addEventListener("wheel", (event) => {
-      if (!event.target.closest(".viewer-stage") || this.current?.type === "video") return;
-      event.preventDefault();
-      const box = this.#dialog.querySelector(".viewer-stage").getBoundingClientRect();
-      this.#zoomBy(event.deltaY < 0 ? 1.2 : 1 / 1.2, event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
-    }, { passive: false });
-    this.#dialog.addEventListener("dblclick", (event) => { if (event.target.closest(".viewer-stage img")) this.#do("zoom-toggle"); });
+    this.#dialog.addEventListener("click", (event) => {
+      const what = event.target.closest("[data-do]")?.dataset;
+      if (what) this.#do(what.do, what.id);
+    });
+    this.#dialog.addEventListener(
+      "wheel",
+      (event) => {
+        if (!event.target.closest(".viewer-stage") || this.current?.type === "video") return;
+        event.preventDefault();
+        const box = this.#dialog.querySelector(".viewer-stage").getBoundingClientRect();
+        this.#zoomBy(event.deltaY < 0 ? 1.2 : 1 / 1.2, event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2);
+      },
+      { passive: false },
+    );
+    this.#dialog.addEventListener("dblclick", (event) => {
+      if (event.target.closest(".viewer-stage img")) this.#do("zoom-toggle");
+    });
     this.#dialog.addEventListener("pointerdown", (event) => {
       const stage = event.target.closest(".viewer-stage");
       if (!stage || event.target.closest("button, video") || event.button !== 0) return;
@@ -67,21 +103,28 @@ class ImageViewer extends HTMLElement {
     });
     this.#dialog.addEventListener("pointermove", (event) => {
       if (!this.#drag || this.#zoom <= 1) return;
-      this.#x = this.#drag.fromX + event.clientX - this.#drag.x; this.#y = this.#drag.fromY + event.clientY - this.#drag.y;
+      this.#x = this.#drag.fromX + event.clientX - this.#drag.x;
+      this.#y = this.#drag.fromY + event.clientY - this.#drag.y;
       this.#place();
     });
     this.#dialog.addEventListener("pointerup", (event) => {
       const d = this.#drag;
       this.#drag = null;
-      if (d && this.#zoom <= 1 && event.pointerType === "touch" && Math.abs(event.clientX - d.x) > 60) this.#go(event.clientX < d.x ? 1 : -1);
+      if (d && this.#zoom <= 1 && event.pointerType === "touch" && Math.abs(event.clientX - d.x) > 60)
+        this.#go(event.clientX < d.x ? 1 : -1);
     });
   }
 
-  #reset() { this.#zoom = 1; this.#x = 0; this.#y = 0; }
+  #reset() {
+    this.#zoom = 1;
+    this.#x = 0;
+    this.#y = 0;
+  }
   #zoomBy(factor, px = 0, py = 0) {
     const next = Math.min(16, Math.max(1, this.#zoom * factor));
     const k = next / this.#zoom;
-    this.#x = next === 1 ? 0 : px - (px - this.#x) * k; this.#y = next === 1 ? 0 : py - (py - this.#y) * k;
+    this.#x = next === 1 ? 0 : px - (px - this.#x) * k;
+    this.#y = next === 1 ? 0 : py - (py - this.#y) * k;
     this.#zoom = next;
     this.#place();
   }
@@ -101,12 +144,21 @@ class ImageViewer extends HTMLElement {
     if (this.#more && !this.#asking && gap !== undefined) {
       this.#asking = true;
       const id = this.current?.id;
-      const ask = this.#more(gap).then((items) => {
-        if (!items) return;
-        const at = items.findIndex((item) => item?.id === id); // the list may have grown at its beginning
-        if (at >= 0 && this.current?.id === id) { to = at + step; this.#i = at; }
-        this.#items = items;
-      }).catch(() => {}).finally(() => { this.#asking = false; if (this.isOpen) this.#render(); });
+      const ask = this.#more(gap)
+        .then((items) => {
+          if (!items) return;
+          const at = items.findIndex((item) => item?.id === id); // the list may have grown at its beginning
+          if (at >= 0 && this.current?.id === id) {
+            to = at + step;
+            this.#i = at;
+          }
+          this.#items = items;
+        })
+        .catch(() => {})
+        .finally(() => {
+          this.#asking = false;
+          if (this.isOpen) this.#render();
+        });
       if (!this.#items[next]) await ask;
     }
     if (!this.#items[to]) return;
@@ -118,10 +170,28 @@ class ImageViewer extends HTMLElement {
 
   #key(event) {
     if (event.target.closest("input, textarea, select") || event.ctrlKey || event.metaKey || event.altKey) return;
-    const what = { ArrowLeft: "prev", ArrowRight: "next", i: "info", ".": "star", Delete: "delete", "+": "zoom-in", "=": "zoom-in", "-": "zoom-out", 0: "fit" }[event.key];
-    if (what) { event.preventDefault(); event.stopPropagation(); this.#do(what); return; }
+    const what = {
+      ArrowLeft: "prev",
+      ArrowRight: "next",
+      i: "info",
+      ".": "star",
+      Delete: "delete",
+      "+": "zoom-in",
+      "=": "zoom-in",
+      "-": "zoom-out",
+      0: "fit",
+    }[event.key];
+    if (what) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.#do(what);
+      return;
+    }
     const action = this.actions.find((a) => a.shortcut === event.key);
-    if (action) { event.preventDefault(); this.#do("action", action.key); }
+    if (action) {
+      event.preventDefault();
+      this.#do("action", action.key);
+    }
   }
 
   #do(what, id) {
@@ -129,22 +199,33 @@ class ImageViewer extends HTMLElement {
     if (what === "prev") this.#go(-1);
     else if (what === "next") this.#go(1);
     else if (what === "close") this.close();
-    else if (what === "info") { prefs.set("viewerInfo", !prefs.get("viewerInfo", false)); this.#render(); }
-    else if (what === "star") emit(this, "image-viewer:star", { item, starred: !item.starred });
+    else if (what === "info") {
+      prefs.set("viewerInfo", !prefs.get("viewerInfo", false));
+      this.#render();
+    } else if (what === "star") emit(this, "image-viewer:star", { item, starred: !item.starred });
     else if (what === "delete") emit(this, "image-viewer:delete", { item });
     else if (what === "zoom-in") this.#zoomBy(1.4);
     else if (what === "zoom-out") this.#zoomBy(1 / 1.4);
-    else if (what === "fit") { this.#reset(); this.#place(); }
-    else if (what === "zoom-toggle") { if (this.#zoom > 1) { this.#reset(); this.#place(); } else this.#zoomBy(2.5); }
-    else if (what === "action") emit(this, "image-viewer:action", { key: id, item });
+    else if (what === "fit") {
+      this.#reset();
+      this.#place();
+    } else if (what === "zoom-toggle") {
+      if (this.#zoom > 1) {
+        this.#reset();
+        this.#place();
+      } else this.#zoomBy(2.5);
+    } else if (what === "action") emit(this, "image-viewer:action", { key: id, item });
   }
 
   #render() {
     const item = this.current;
     if (!item) return;
     const info = prefs.get("viewerInfo", false);
-    const button = (name, label, glyph, extra = {}) => html`<button type="button" class="icon-btn" data-do="${name}" aria-label="${label}" title="${label}" ${attrs(extra)}>${icon(glyph)}</button>`;
-    render(this.#body, html`<header class="viewer-bar"><span class="viewer-count" role="status">${number(this.#i + 1)} / ${number(this.#total)}</span><span class="spacer"></span>
+    const button = (name, label, glyph, extra = {}) =>
+      html`<button type="button" class="icon-btn" data-do="${name}" aria-label="${label}" title="${label}" ${attrs(extra)}>${icon(glyph)}</button>`;
+    render(
+      this.#body,
+      html`<header class="viewer-bar"><span class="viewer-count" role="status">${number(this.#i + 1)} / ${number(this.#total)}</span><span class="spacer"></span>
         ${this.actions.map((a) => html`<button type="button" class="btn btn-ghost" data-do="action" data-id="${a.key}" title="${a.label}" aria-label="${a.label}">${icon(a.icon)}<span class="viewer-label">${a.label}</span></button>`)}
         ${button("star", item.starred ? "Remove star (.)" : "Star (.)", item.starred ? "star-filled" : "star", { "aria-pressed": String(Boolean(item.starred)) })}${button("info", "Details (i)", "info", { "aria-pressed": String(info) })}
         <a class="icon-btn" href="${fileUrl(item)}" download aria-label="Download" title="Download">${icon("download")}</a>${button("delete", "Move to trash (Del)", "trash")}${button("close", "Close (Esc)", "x")}</header>
@@ -153,10 +234,12 @@ class ImageViewer extends HTMLElement {
         ${this.#i > 0 && html`<button type="button" class="viewer-nav is-prev" data-do="prev" aria-label="Previous">${icon("chevron-left")}</button>`}
         ${this.#i < this.#total - 1 && html`<button type="button" class="viewer-nav is-next" data-do="next" aria-label="Next">${icon("chevron-right")}</button>`}
         <div class="viewer-tools">${button("zoom-out", "Zoom out (-)", "zoom-out")}<span class="viewer-zoom">Fit</span>${button("zoom-in", "Zoom in (+)", "zoom-in")}${button("fit", "Fit (0)", "fit")}</div>
-        ${info && html`<aside class="viewer-info" aria-label="Details" tabindex="0">${this.details ? this.details(item) : infoPanel(item)}</aside>`}</div>`);
+        ${info && html`<aside class="viewer-info" aria-label="Details" tabindex="0">${this.details ? this.details(item) : infoPanel(item)}</aside>`}</div>`,
+    );
     this.#place();
     if (this.isOpen && document.activeElement === document.body) this.#dialog.querySelector(".viewer-stage").focus(); // the old stage took the focus with it
-    for (const near of [this.#items[this.#i + 1], this.#items[this.#i - 1]]) if (near && near.type !== "video") new Image().src = fileUrl(near);
+    for (const near of [this.#items[this.#i + 1], this.#items[this.#i - 1]])
+      if (near && near.type !== "video") new Image().src = fileUrl(near);
   }
 }
 customElements.define("image-viewer", ImageViewer);
@@ -164,8 +247,20 @@ customElements.define("image-viewer", ImageViewer);
 /** What is known about a picture, as a definition list. */
 export function infoPanel(item) {
   const r = item.recipe ?? {};
-  const rows = [["Made", dateTime(item.createdAt)], ["Size", item.width ? `${item.width} × ${item.height}` : null], ["File", item.sizeBytes ? bytes(item.sizeBytes) : null], ["Model", item.model], ["LoRAs", (r.loras ?? []).map((l) => `${l.name} ${l.strength}`).join(", ") || (item.loras ?? []).join(", ")],
-    ["Seed", r.seed], ["Steps", r.steps], ["CFG", r.cfgScale], ["Guidance", r.guidance], ["Sampler", [r.sampler, r.scheduler].filter(Boolean).join(" / ")], ["Engine", item.engine], ["Character", r.characterName]];
+  const rows = [
+    ["Made", dateTime(item.createdAt)],
+    ["Size", item.width ? `${item.width} × ${item.height}` : null],
+    ["File", item.sizeBytes ? bytes(item.sizeBytes) : null],
+    ["Model", item.model],
+    ["LoRAs", (r.loras ?? []).map((l) => `${l.name} ${l.strength}`).join(", ") || (item.loras ?? []).join(", ")],
+    ["Seed", r.seed],
+    ["Steps", r.steps],
+    ["CFG", r.cfgScale],
+    ["Guidance", r.guidance],
+    ["Sampler", [r.sampler, r.scheduler].filter(Boolean).join(" / ")],
+    ["Engine", item.engine],
+    ["Character", r.characterName],
+  ];
   return html`<h2>Details</h2>${item.prompt && html`<section><h3>Prompt</h3><p class="prompt-text">${item.prompt}</p></section>`}${item.negativePrompt && html`<section><h3>Negative</h3><p class="prompt-text">${item.negativePrompt}</p></section>`}${item.caption && html`<section><h3>Caption</h3><p class="prompt-text">${item.caption}</p></section>`}
     <dl class="facts">${rows.filter(([, v]) => v !== null && v !== undefined && v !== "").map(([k, v]) => html`<div><dt>${k}</dt><dd>${v}</dd></div>`)}</dl>`;
 }

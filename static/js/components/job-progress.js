@@ -18,9 +18,16 @@ export function taskHref(task) {
 
 class JobProgress extends HTMLElement {
   ownsContent = true;
-  #task = null; #said = -1;
-  set task(task) { if (taskId(task) !== (this.#task && taskId(this.#task))) this.#said = -1; this.#task = task; this.#render(); }
-  get task() { return this.#task; }
+  #task = null;
+  #said = -1;
+  set task(task) {
+    if (taskId(task) !== (this.#task && taskId(this.#task))) this.#said = -1;
+    this.#task = task;
+    this.#render();
+  }
+  get task() {
+    return this.#task;
+  }
 
   connectedCallback() {
     if (this.dataset.ready) return;
@@ -36,7 +43,10 @@ class JobProgress extends HTMLElement {
 
   #render() {
     const t = this.#task;
-    if (!t) { this.replaceChildren(); return; }
+    if (!t) {
+      this.replaceChildren();
+      return;
+    }
     const done = isFinished(t);
     const known = t.total > 0;
     const title = t.title || words(t.kind);
@@ -48,7 +58,9 @@ class JobProgress extends HTMLElement {
     const quarter = known ? Math.floor((t.progress ?? 0) * 4) : -1;
     const announce = !done && quarter > this.#said ? `${title}: ${percent(t.progress)}` : done ? `${title}: ${words(t.status)}` : undefined;
     this.#said = Math.max(quarter, this.#said);
-    render(this, html`<div class="job">
+    render(
+      this,
+      html`<div class="job">
       ${t.previewUrl && !done && !this.hasAttribute("compact") && html`<img class="job-preview" src="${t.previewUrl}" alt="Preview of the unfinished picture">`}
       ${done && shows && html`<a class="job-preview" href="${href}" tabindex="-1" aria-hidden="true"><img src="/api/media/${shows}/thumb" alt="" loading="lazy"></a>`}
       <div class="job-body"><div class="job-line"><strong class="job-title">${href ? html`<a href="${href}">${title}</a>` : title}</strong>
@@ -58,7 +70,8 @@ class JobProgress extends HTMLElement {
       ${t.status === "running" && html`<progress max="1" aria-label="${title}" ${attrs({ value: known ? t.progress : null })}></progress>`}
       ${t.status === "failed" && t.error && html`<p class="job-error">${t.error.detail ?? t.error.error}${t.error.remedy && html` <span class="muted">${t.error.remedy}</span>`}</p>`}
       <p class="job-facts">${t.cancelRequested && !done ? html`<span>Stopping…</span>` : !done && t.message && html`<span class="job-message">${t.message}</span>`}${facts.map((f) => html`<span>${f}</span>`)}</p>
-      <span class="visually-hidden" role="status">${announce ?? this.querySelector("[role=status]")?.textContent ?? ""}</span></div></div>`);
+      <span class="visually-hidden" role="status">${announce ?? this.querySelector("[role=status]")?.textContent ?? ""}</span></div></div>`,
+    );
   }
 }
 customElements.define("job-progress", JobProgress);

@@ -11,7 +11,8 @@ export async function showKeys() {
   open = true;
   const groups = allShortcuts().filter((g) => g.shortcuts.length);
   const { dialog, closed } = openDialog({
-    title: "Keyboard shortcuts", size: "l",
+    title: "Keyboard shortcuts",
+    size: "l",
     body: html`<div class="keys">${groups.map((g) => html`<section><h3>${g.title}</h3><dl>${g.shortcuts.map((s) => html`<div><dt>${s.label}</dt><dd>${keyCaps(s.keys).map((k) => (k === "then" ? html`<span class="muted">then</span>` : html`<kbd>${k}</kbd>`))}</dd></div>`)}</dl></section>`)}</div>
       <hr><label class="check"><input type="checkbox" role="switch" class="switch" id="keys-on"><span>Single-key shortcuts</span></label><p class="field-hint">Off: only combinations with Ctrl work.</p>`,
   });

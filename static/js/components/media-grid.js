@@ -35,23 +35,72 @@ const RANGE = 10_000; // places a Shift selection may load
 
 export const thumbUrl = (item) => item.thumbUrl ?? `/api/media/${encodeURIComponent(item.id)}/thumb`;
 export const fileUrl = (item) => item.fileUrl ?? `/api/media/${encodeURIComponent(item.id)}/file`;
-export const altOf = (item) => item.altText || item.caption || item.prompt || (item.type === "video" ? "Video without a description" : "Picture without a description");
+export const altOf = (item) =>
+  item.altText || item.caption || item.prompt || (item.type === "video" ? "Video without a description" : "Picture without a description");
 
 class MediaGrid extends HTMLElement {
   ownsContent = true;
-  loadPage = null; loadRange = null; label = "Pictures"; clickMode = "open"; emptyView = null; badges = () => []; dragType = "";
-  #items = []; #index = new Map(); #total = 0; #cursor = null; #done = false; #loading = null; #error = null; #generation = 0;
-  #selection = new Set(); #anchor = -1; #focus = 0; #size = 180; #fit = "cover"; #columns = 1; #cell = 180; #frame = 0; #stop = null; #rows = new Map(); #started = false; #asked = new Map(); #wantTimer = 0; #wanted = [0, 0]; #shape = 0;
+  loadPage = null;
+  loadRange = null;
+  label = "Pictures";
+  clickMode = "open";
+  emptyView = null;
+  badges = () => [];
+  dragType = "";
+  #items = [];
+  #index = new Map();
+  #total = 0;
+  #cursor = null;
+  #done = false;
+  #loading = null;
+  #error = null;
+  #generation = 0;
+  #selection = new Set();
+  #anchor = -1;
+  #focus = 0;
+  #size = 180;
+  #fit = "cover";
+  #columns = 1;
+  #cell = 180;
+  #frame = 0;
+  #stop = null;
+  #rows = new Map();
+  #started = false;
+  #asked = new Map();
+  #wantTimer = 0;
+  #wanted = [0, 0];
+  #shape = 0;
 
-  get items() { return this.#items; }
-  get total() { return this.#total; }
-  get allLoaded() { return this.#done; }
-  get selection() { return this.#selection; }
-  set selection(ids) { this.#selection = new Set(ids); this.#selected(); }
-  set size(v) { this.#size = Number(v) || 180; this.#layout(); }
-  get size() { return this.#size; }
-  set fit(v) { this.#fit = v; this.dataset.fit = v; }
-  get fit() { return this.#fit; }
+  get items() {
+    return this.#items;
+  }
+  get total() {
+    return this.#total;
+  }
+  get allLoaded() {
+    return this.#done;
+  }
+  get selection() {
+    return this.#selection;
+  }
+  set selection(ids) {
+    this.#selection = new Set(ids);
+    this.#selected();
+  }
+  set size(v) {
+    this.#size = Number(v) || 180;
+    this.#layout();
+  }
+  get size() {
+    return this.#size;
+  }
+  set fit(v) {
+    this.#fit = v;
+    this.dataset.fit = v;
+  }
+  get fit() {
+    return this.#fit;
+  }
 
   connectedCallback() {
     this.#stop = new AbortController();
@@ -68,24 +117,59 @@ class MediaGrid extends HTMLElement {
     document.addEventListener("scroll", () => this.#soon(), { capture: true, passive: true, signal });
     addEventListener("resize", () => this.#soon(), { signal });
     this.body.addEventListener("click", (e) => this.#click(e), { signal });
-    this.body.addEventListener("dblclick", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell && this.clickMode === "select") this.#open(Number(cell.dataset.i)); }, { signal });
+    this.body.addEventListener(
+      "dblclick",
+      (e) => {
+        const cell = e.target.closest("[role=gridcell]");
+        if (cell && this.clickMode === "select") this.#open(Number(cell.dataset.i));
+      },
+      { signal },
+    );
     this.body.addEventListener("keydown", (e) => this.#key(e), { signal });
-    this.body.addEventListener("focusin", (e) => { const cell = e.target.closest("[role=gridcell]"); if (cell) this.#setFocus(Number(cell.dataset.i), false); }, { signal });
-    this.body.addEventListener("dragstart", (e) => {
-      const item = this.#items[Number(e.target.closest("[role=gridcell]")?.dataset.i)];
-      if (!item || !this.dragType) return;
-      e.dataTransfer.setData(this.dragType, JSON.stringify(this.#selection.has(item.id) ? [...this.#selection] : [item.id]));
-      e.dataTransfer.effectAllowed = "copy";
-    }, { signal });
-    this.state.addEventListener("click", (e) => { if (e.target.closest("[data-action=mg-retry]")) { this.#error = null; this.#soon(); this.#paintState(); } }, { signal });
+    this.body.addEventListener(
+      "focusin",
+      (e) => {
+        const cell = e.target.closest("[role=gridcell]");
+        if (cell) this.#setFocus(Number(cell.dataset.i), false);
+      },
+      { signal },
+    );
+    this.body.addEventListener(
+      "dragstart",
+      (e) => {
+        const item = this.#items[Number(e.target.closest("[role=gridcell]")?.dataset.i)];
+        if (!item || !this.dragType) return;
+        e.dataTransfer.setData(this.dragType, JSON.stringify(this.#selection.has(item.id) ? [...this.#selection] : [item.id]));
+        e.dataTransfer.effectAllowed = "copy";
+      },
+      { signal },
+    );
+    this.state.addEventListener(
+      "click",
+      (e) => {
+        if (e.target.closest("[data-action=mg-retry]")) {
+          this.#error = null;
+          this.#soon();
+          this.#paintState();
+        }
+      },
+      { signal },
+    );
     this.#layout();
   }
-  disconnectedCallback() { this.#stop?.abort(); this.observer?.disconnect(); }
+  disconnectedCallback() {
+    this.#stop?.abort();
+    this.observer?.disconnect();
+  }
 
   /** Start again from the first page; keeps what is shown until the new first page is there. */
   async reload() {
     this.#generation += 1;
-    this.#cursor = null; this.#done = false; this.#error = null; this.#loading = null; this.#started = true;
+    this.#cursor = null;
+    this.#done = false;
+    this.#error = null;
+    this.#loading = null;
+    this.#started = true;
     this.fresh = true;
     if (!this.#items.length) this.#paintState();
     await this.more();
@@ -99,15 +183,37 @@ class MediaGrid extends HTMLElement {
       try {
         const page = this.loadRange ? await this.loadRange(0, limit, null) : await this.loadPage(this.#cursor, limit);
         if (generation !== this.#generation) return;
-        if (this.fresh) { this.#items = []; this.#index.clear(); this.fresh = false; this.#selection.clear(); this.#focus = 0; this.#rows.forEach((r) => r.remove()); this.#rows.clear(); }
-        for (const item of page.items) if (!this.#index.has(item.id)) { this.#index.set(item.id, this.#items.length); this.#items.push(item); }
+        if (this.fresh) {
+          this.#items = [];
+          this.#index.clear();
+          this.fresh = false;
+          this.#selection.clear();
+          this.#focus = 0;
+          this.#rows.forEach((r) => r.remove());
+          this.#rows.clear();
+        }
+        for (const item of page.items)
+          if (!this.#index.has(item.id)) {
+            this.#index.set(item.id, this.#items.length);
+            this.#items.push(item);
+          }
         this.#cursor = page.nextCursor ?? null;
         this.#done = !this.#cursor;
         this.#total = this.#done && !this.loadRange ? this.#items.length : Math.max(page.total ?? 0, this.#items.length);
-        if (this.loadRange) { this.#shape += 1; this.#asked.clear(); while (this.#items.length < this.#total) this.#items.push(undefined); }
+        if (this.loadRange) {
+          this.#shape += 1;
+          this.#asked.clear();
+          while (this.#items.length < this.#total) this.#items.push(undefined);
+        }
       } catch (error) {
         if (generation !== this.#generation) return;
-        if (this.fresh) { this.#items = []; this.#total = 0; this.#index.clear(); this.#rows.forEach((r) => r.remove()); this.#rows.clear(); } // what is shown would not be what was asked for
+        if (this.fresh) {
+          this.#items = [];
+          this.#total = 0;
+          this.#index.clear();
+          this.#rows.forEach((r) => r.remove());
+          this.#rows.clear();
+        } // what is shown would not be what was asked for
         this.#error = error;
       } finally {
         if (generation === this.#generation) this.#loading = null;
@@ -123,21 +229,34 @@ class MediaGrid extends HTMLElement {
   /** Load the places from..to that are not there yet. */
   async ensure(from, to = from + 1) {
     const blocks = [];
-    for (let b = Math.floor(Math.max(0, from) / PAGE) * PAGE; b < Math.min(to, this.#total); b += PAGE) if (this.#missing(b, b + PAGE)) blocks.push(b);
+    for (let b = Math.floor(Math.max(0, from) / PAGE) * PAGE; b < Math.min(to, this.#total); b += PAGE)
+      if (this.#missing(b, b + PAGE)) blocks.push(b);
     for (let i = 0; i < blocks.length; i += 4) await Promise.all(blocks.slice(i, i + 4).map((b) => this.#block(b)));
   }
-  #missing(from, to) { for (let i = from; i < Math.min(to, this.#total); i += 1) if (!this.#items[i]) return true; return false; }
+  #missing(from, to) {
+    for (let i = from; i < Math.min(to, this.#total); i += 1) if (!this.#items[i]) return true;
+    return false;
+  }
   #block(offset) {
     if (this.#asked.has(offset)) return this.#asked.get(offset);
-    const generation = this.#generation, shape = this.#shape;
+    const generation = this.#generation,
+      shape = this.#shape;
     const work = (async () => {
       try {
         const page = await this.loadRange(offset, PAGE, this.#items[0] ?? null);
         if (generation !== this.#generation || shape !== this.#shape) return; // the places have moved meanwhile
-        if (page.total !== this.#total || page.items.some((item, k) => (this.#index.get(item.id) ?? offset + k) !== offset + k)) this.#forget(page.total);
-        page.items.forEach((item, k) => { this.#items[offset + k] = item; this.#index.set(item.id, offset + k); });
-      } catch { await new Promise((resolve) => setTimeout(resolve, 3000)); } // asked again while it is looked at
-      finally { if (this.#asked.get(offset) === work) this.#asked.delete(offset); }
+        if (page.total !== this.#total || page.items.some((item, k) => (this.#index.get(item.id) ?? offset + k) !== offset + k))
+          this.#forget(page.total);
+        page.items.forEach((item, k) => {
+          this.#items[offset + k] = item;
+          this.#index.set(item.id, offset + k);
+        });
+      } catch {
+        await new Promise((resolve) => setTimeout(resolve, 3000));
+      } finally {
+        // asked again while it is looked at
+        if (this.#asked.get(offset) === work) this.#asked.delete(offset);
+      }
       if (generation === this.#generation) this.#paint(false);
     })();
     this.#asked.set(offset, work);
@@ -157,11 +276,18 @@ class MediaGrid extends HTMLElement {
   }
   #want(from, to) {
     this.#wanted = [from - (to - from), to + (to - from)]; // a screen more on both sides
-    if (!this.#wantTimer && this.#missing(...this.#wanted.map((i) => Math.max(0, i)))) this.#wantTimer = setTimeout(() => { this.#wantTimer = 0; this.ensure(...this.#wanted); }, 60); // not for all that only flies past
+    if (!this.#wantTimer && this.#missing(...this.#wanted.map((i) => Math.max(0, i))))
+      this.#wantTimer = setTimeout(() => {
+        this.#wantTimer = 0;
+        this.ensure(...this.#wanted);
+      }, 60); // not for all that only flies past
   }
 
   prepend(item) {
-    if (this.#index.has(item.id)) { this.patch(item.id, item); return; }
+    if (this.#index.has(item.id)) {
+      this.patch(item.id, item);
+      return;
+    }
     this.#items = [item, ...this.#items]; // a new list: the viewer goes on with the one it has
     this.#total += 1;
     this.#reindex();
@@ -173,8 +299,11 @@ class MediaGrid extends HTMLElement {
     this.#paint(true);
   }
   remove(ids) {
-    const gone = new Set(ids), removed = [];
-    this.#items.forEach((item, index) => { if (item && gone.has(item.id)) removed.push({ item, index }); });
+    const gone = new Set(ids),
+      removed = [];
+    this.#items.forEach((item, index) => {
+      if (item && gone.has(item.id)) removed.push({ item, index });
+    });
     this.#items = this.#items.filter((item) => !item || !gone.has(item.id));
     this.#total -= removed.length;
     gone.forEach((id) => this.#selection.delete(id));
@@ -187,19 +316,34 @@ class MediaGrid extends HTMLElement {
   }
   restore(removed) {
     this.#items = [...this.#items];
-    for (const { item, index } of removed) { if (this.#index.has(item.id)) continue; this.#items.splice(Math.min(index, this.#items.length), 0, item); this.#total += 1; }
+    for (const { item, index } of removed) {
+      if (this.#index.has(item.id)) continue;
+      this.#items.splice(Math.min(index, this.#items.length), 0, item);
+      this.#total += 1;
+    }
     this.#reindex();
   }
-  find(id) { return this.#items[this.#index.get(id)]; }
-  selectAll() { this.selection = this.#items.filter(Boolean).map((i) => i.id); }
-  clearSelection() { this.selection = []; }
-  focusItem(id) { const i = this.#index.get(id); if (i !== undefined) this.#setFocus(i, true); }
+  find(id) {
+    return this.#items[this.#index.get(id)];
+  }
+  selectAll() {
+    this.selection = this.#items.filter(Boolean).map((i) => i.id);
+  }
+  clearSelection() {
+    this.selection = [];
+  }
+  focusItem(id) {
+    const i = this.#index.get(id);
+    if (i !== undefined) this.#setFocus(i, true);
+  }
 
   #reindex() {
     this.#shape += 1;
     this.#asked.clear();
     this.#index = new Map();
-    this.#items.forEach((item, i) => { if (item) this.#index.set(item.id, i); });
+    this.#items.forEach((item, i) => {
+      if (item) this.#index.set(item.id, i);
+    });
     this.#layout();
     this.#paintState();
   }
@@ -218,7 +362,12 @@ class MediaGrid extends HTMLElement {
     this.body.setAttribute("aria-colcount", this.#columns);
     this.#paint(true);
   }
-  #soon() { this.#frame ||= requestAnimationFrame(() => { this.#frame = 0; this.#paint(false); }); }
+  #soon() {
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      this.#paint(false);
+    });
+  }
 
   #paint(all) {
     if (!this.body?.isConnected || !this.#started) return;
@@ -233,28 +382,44 @@ class MediaGrid extends HTMLElement {
     const wanted = new Set();
     for (let r = first; r < last; r += 1) wanted.add(r);
     if (focusRow < rows && this.body.contains(document.activeElement)) wanted.add(focusRow); // never throw away what has the focus
-    if (this.#focus < first * this.#columns || this.#focus >= last * this.#columns) { if (!this.body.contains(document.activeElement)) this.#focus = first * this.#columns; }
-    for (const [r, el] of this.#rows) if (!wanted.has(r)) { el.remove(); this.#rows.delete(r); }
+    if (this.#focus < first * this.#columns || this.#focus >= last * this.#columns) {
+      if (!this.body.contains(document.activeElement)) this.#focus = first * this.#columns;
+    }
+    for (const [r, el] of this.#rows)
+      if (!wanted.has(r)) {
+        el.remove();
+        this.#rows.delete(r);
+      }
     for (const r of [...wanted].sort((a, b) => a - b)) {
       let el = this.#rows.get(r);
       const waiting = el?.dataset.waiting === "1" && (this.loadRange || this.#items.length > r * this.#columns);
-      if (!el) { el = document.createElement("div"); el.className = "mg-row"; el.setAttribute("role", "row"); this.#rows.set(r, el); this.body.append(el); } else if (!all && !waiting) continue;
+      if (!el) {
+        el = document.createElement("div");
+        el.className = "mg-row";
+        el.setAttribute("role", "row");
+        this.#rows.set(r, el);
+        this.body.append(el);
+      } else if (!all && !waiting) continue;
       el.style.setProperty("transform", `translateY(${r * step}px)`);
       el.setAttribute("aria-rowindex", r + 1);
-      const start = r * this.#columns, end = Math.min(start + this.#columns, this.#total);
+      const start = r * this.#columns,
+        end = Math.min(start + this.#columns, this.#total);
       el.dataset.waiting = this.#missing(start, end) ? "1" : "";
       render(el, html`${Array.from({ length: end - start }, (_, k) => this.#cellView(start + k, k))}`);
     }
     const need = last * this.#columns;
     if (this.loadRange) this.#want(first * this.#columns, need);
-    else if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0) this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
+    else if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0)
+      this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
   }
 
   #cellView(i, column) {
     const item = this.#items[i];
-    if (!item) return html`<div class="mg-cell is-waiting" role="gridcell" data-key="w${i}" aria-colindex="${column + 1}" data-i="${i}" aria-busy="true"></div>`;
+    if (!item)
+      return html`<div class="mg-cell is-waiting" role="gridcell" data-key="w${i}" aria-colindex="${column + 1}" data-i="${i}" aria-busy="true"></div>`;
     const selected = this.#selection.has(item.id);
-    const video = item.type === "video", badges = this.badges(item);
+    const video = item.type === "video",
+      badges = this.badges(item);
     return html`<div class="mg-cell" role="gridcell" data-key="${item.id}" data-i="${i}" aria-colindex="${column + 1}" ${attrs({ tabindex: i === this.#focus ? 0 : -1, "aria-selected": String(selected), draggable: this.dragType ? "true" : undefined, "aria-label": `${altOf(item).slice(0, 160)}${item.starred ? ", starred" : ""}${item.posted ? ", posted" : ""}${badges.map((b) => `, ${b.label.toLowerCase()}`).join("")}` })}>
       <img src="${thumbUrl(item)}" alt="" loading="lazy" decoding="async" draggable="false">
       <button type="button" class="mg-check" tabindex="-1" data-do="check" aria-label="${selected ? "Deselect" : "Select"}">${icon("check")}</button>
@@ -264,9 +429,23 @@ class MediaGrid extends HTMLElement {
 
   #paintState() {
     let view = html``;
-    if (this.#error) view = errorState(this.#error, { title: this.#items.length ? "The rest could not be loaded" : "The pictures could not be loaded", action: "mg-retry", compact: this.#items.length > 0 });
-    else if (!this.#items.length && !this.#done) view = html`<div class="skeleton skeleton-grid" aria-busy="true"><span class="visually-hidden" role="status">Loading…</span>${Array.from({ length: this.#columns * 2 }, () => html`<span class="bone"></span>`)}</div>`;
-    else if (!this.#items.length) view = this.emptyView ?? emptyState({ icon: "image", title: "No pictures yet", text: "Pictures you make or import show up here.", action: { label: "Open the studio", href: "/studio.html", icon: "studio" } });
+    if (this.#error)
+      view = errorState(this.#error, {
+        title: this.#items.length ? "The rest could not be loaded" : "The pictures could not be loaded",
+        action: "mg-retry",
+        compact: this.#items.length > 0,
+      });
+    else if (!this.#items.length && !this.#done)
+      view = html`<div class="skeleton skeleton-grid" aria-busy="true"><span class="visually-hidden" role="status">Loading…</span>${Array.from({ length: this.#columns * 2 }, () => html`<span class="bone"></span>`)}</div>`;
+    else if (!this.#items.length)
+      view =
+        this.emptyView ??
+        emptyState({
+          icon: "image",
+          title: "No pictures yet",
+          text: "Pictures you make or import show up here.",
+          action: { label: "Open the studio", href: "/studio.html", icon: "studio" },
+        });
     this.body.hidden = !this.#items.length;
     render(this.state, view);
   }
@@ -274,21 +453,50 @@ class MediaGrid extends HTMLElement {
   #click(event) {
     const cell = event.target.closest("[role=gridcell]");
     if (!cell) return;
-    const i = Number(cell.dataset.i), item = this.#items[i];
+    const i = Number(cell.dataset.i),
+      item = this.#items[i];
     if (!item) return;
     const what = event.target.closest("[data-do]")?.dataset.do;
     this.#setFocus(i, true);
-    if (what === "star") { emit(this, "media-grid:star", { item, starred: !item.starred }); return; }
-    if (event.shiftKey) { this.#range(i); return; }
-    if (what === "check" || event.ctrlKey || event.metaKey || (this.clickMode === "open" && this.#selection.size)) { this.#toggle(i); return; }
-    if (this.clickMode === "select") { this.#anchor = i; this.selection = [item.id]; return; }
+    if (what === "star") {
+      emit(this, "media-grid:star", { item, starred: !item.starred });
+      return;
+    }
+    if (event.shiftKey) {
+      this.#range(i);
+      return;
+    }
+    if (what === "check" || event.ctrlKey || event.metaKey || (this.clickMode === "open" && this.#selection.size)) {
+      this.#toggle(i);
+      return;
+    }
+    if (this.clickMode === "select") {
+      this.#anchor = i;
+      this.selection = [item.id];
+      return;
+    }
     this.#open(i);
   }
-  #open(index) { const item = this.#items[index]; if (item) emit(this, "media-grid:open", { item, index }); }
-  #toggle(i) { const { id } = this.#items[i]; if (!this.#selection.delete(id)) this.#selection.add(id); this.#anchor = i; this.#selected(); }
+  #open(index) {
+    const item = this.#items[index];
+    if (item) emit(this, "media-grid:open", { item, index });
+  }
+  #toggle(i) {
+    const { id } = this.#items[i];
+    if (!this.#selection.delete(id)) this.#selection.add(id);
+    this.#anchor = i;
+    this.#selected();
+  }
   #range(i) {
-    const from = this.#anchor < 0 ? this.#focus : this.#anchor, low = Math.min(from, i), high = Math.max(from, i);
-    if (this.loadRange && high - low <= RANGE && this.#missing(low, high + 1)) { this.ensure(low, high + 1).then(() => { if (!this.#missing(low, high + 1)) this.#range(i); }); return; }
+    const from = this.#anchor < 0 ? this.#focus : this.#anchor,
+      low = Math.min(from, i),
+      high = Math.max(from, i);
+    if (this.loadRange && high - low <= RANGE && this.#missing(low, high + 1)) {
+      this.ensure(low, high + 1).then(() => {
+        if (!this.#missing(low, high + 1)) this.#range(i);
+      });
+      return;
+    }
     for (let k = Math.min(from, i); k <= Math.max(from, i); k += 1) if (this.#items[k]) this.#selection.add(this.#items[k].id);
     if (this.#anchor < 0) this.#anchor = from;
     this.#selected();
@@ -300,33 +508,69 @@ class MediaGrid extends HTMLElement {
   }
 
   #key(event) {
-    const c = this.#columns, i = this.#focus, last = this.#total - 1;
+    const c = this.#columns,
+      i = this.#focus,
+      last = this.#total - 1;
     const page = Math.max(1, Math.floor(innerHeight / (this.#cell + GAP)) - 1) * c;
-    const to = { ArrowRight: i + 1, ArrowLeft: i - 1, ArrowDown: i + c, ArrowUp: i - c, Home: event.ctrlKey ? 0 : i - (i % c), End: event.ctrlKey ? last : Math.min(last, i - (i % c) + c - 1), PageDown: Math.min(last, i + page), PageUp: Math.max(0, i - page) }[event.key];
+    const to = {
+      ArrowRight: i + 1,
+      ArrowLeft: i - 1,
+      ArrowDown: i + c,
+      ArrowUp: i - c,
+      Home: event.ctrlKey ? 0 : i - (i % c),
+      End: event.ctrlKey ? last : Math.min(last, i - (i % c) + c - 1),
+      PageDown: Math.min(last, i + page),
+      PageUp: Math.max(0, i - page),
+    }[event.key];
     if (to !== undefined) {
       event.preventDefault();
       event.stopPropagation();
       if (to < 0 || to > last) return;
-      if (!this.#items[to]) { if (this.loadRange) this.ensure(to).then(() => { if (this.#items[to]) this.#setFocus(to, true); }); else if (to > i) this.more(); return; }
-      if (event.shiftKey) { if (this.#anchor < 0) this.#anchor = i; this.#range(to); }
+      if (!this.#items[to]) {
+        if (this.loadRange)
+          this.ensure(to).then(() => {
+            if (this.#items[to]) this.#setFocus(to, true);
+          });
+        else if (to > i) this.more();
+        return;
+      }
+      if (event.shiftKey) {
+        if (this.#anchor < 0) this.#anchor = i;
+        this.#range(to);
+      }
       this.#setFocus(to, true);
       return;
     }
     const item = this.#items[i];
     if (!item || event.altKey) return;
     const mod = event.ctrlKey || event.metaKey;
-    if (mod && event.key.toLowerCase() === "a") { event.preventDefault(); this.selectAll(); }
-    else if (event.key === " ") { event.preventDefault(); this.#toggle(i); }
-    else if (event.key === "Enter" && !mod) { event.preventDefault(); this.#open(i); }
-    else if (event.key === "." && !mod) { event.preventDefault(); emit(this, "media-grid:star", { item, starred: !item.starred }); }
-    else if (event.key === "Delete") { event.preventDefault(); emit(this, "media-grid:delete", { ids: this.#selection.size ? [...this.#selection] : [item.id] }); }
-    else if (event.key === "Escape" && this.#selection.size) { event.preventDefault(); event.stopPropagation(); this.clearSelection(); }
+    if (mod && event.key.toLowerCase() === "a") {
+      event.preventDefault();
+      this.selectAll();
+    } else if (event.key === " ") {
+      event.preventDefault();
+      this.#toggle(i);
+    } else if (event.key === "Enter" && !mod) {
+      event.preventDefault();
+      this.#open(i);
+    } else if (event.key === "." && !mod) {
+      event.preventDefault();
+      emit(this, "media-grid:star", { item, starred: !item.starred });
+    } else if (event.key === "Delete") {
+      event.preventDefault();
+      emit(this, "media-grid:delete", { ids: this.#selection.size ? [...this.#selection] : [item.id] });
+    } else if (event.key === "Escape" && this.#selection.size) {
+      event.preventDefault();
+      event.stopPropagation();
+      this.clearSelection();
+    }
   }
 
   #setFocus(i, move) {
     const before = this.#focus;
     this.#focus = i;
-    if (before !== i) for (const cell of this.body.querySelectorAll("[role=gridcell]")) cell.tabIndex = Number(cell.dataset.i) === i ? 0 : -1;
+    if (before !== i)
+      for (const cell of this.body.querySelectorAll("[role=gridcell]")) cell.tabIndex = Number(cell.dataset.i) === i ? 0 : -1;
     if (!move) return;
     let cell = this.body.querySelector(`[data-i="${i}"]`);
     if (!cell) {

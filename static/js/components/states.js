@@ -16,9 +16,11 @@ export function skeleton(kind = "rows", count = 6, label = "Loading") {
  * `action.action` becomes data-action, to be handled with onAction().
  */
 export function emptyState({ icon: name = "image", title, text = "", action, compact = false }) {
-  const button = action && (action.href
-    ? html`<a class="btn btn-primary" href="${action.href}">${action.icon && icon(action.icon)}${action.label}</a>`
-    : html`<button type="button" class="btn btn-primary" data-action="${action.action}">${action.icon && icon(action.icon)}${action.label}</button>`);
+  const button =
+    action &&
+    (action.href
+      ? html`<a class="btn btn-primary" href="${action.href}">${action.icon && icon(action.icon)}${action.label}</a>`
+      : html`<button type="button" class="btn btn-primary" data-action="${action.action}">${action.icon && icon(action.icon)}${action.label}</button>`);
   return html`<div class="empty-state ${compact ? "is-compact" : ""}"><span class="empty-icon">${icon(name)}</span><h3>${title}</h3>${text && html`<p>${text}</p>`}${button}</div>`;
 }
 
@@ -27,7 +29,18 @@ export function emptyState({ icon: name = "image", title, text = "", action, com
  * @param {any} error @param {{title?: string, action?: string, compact?: boolean}} [options] action = data-action of the retry button ("" for none)
  */
 export function errorState(error, { title = "This could not be loaded", action = "retry", compact = false } = {}) {
-  const details = JSON.stringify({ message: error?.message, code: error?.code, status: error?.status, requestId: error?.requestId || undefined, page: globalThis.location?.pathname, at: new Date().toISOString() }, null, 2);
+  const details = JSON.stringify(
+    {
+      message: error?.message,
+      code: error?.code,
+      status: error?.status,
+      requestId: error?.requestId || undefined,
+      page: globalThis.location?.pathname,
+      at: new Date().toISOString(),
+    },
+    null,
+    2,
+  );
   return html`<div class="error-state ${compact ? "is-compact" : ""}" role="alert"><span class="empty-icon">${icon(error?.code === "network" ? "wifi-off" : "alert")}</span>
     <div class="stack-1"><h3>${title}</h3><p>${error?.message || "Something went wrong."}</p>${error?.remedy && html`<p class="muted">${error.remedy}</p>`}
     <div class="row">${action && html`<button type="button" class="btn" data-action="${action}">${icon("refresh")}Try again</button>`}
@@ -47,7 +60,8 @@ export function watchErrorStates() {
 export async function copyText(text, said = "Copied") {
   try {
     if (navigator.clipboard) await navigator.clipboard.writeText(text);
-    else { // plain http on a local network has no clipboard API
+    else {
+      // plain http on a local network has no clipboard API
       const area = document.createElement("textarea");
       area.value = text;
       (document.querySelector("dialog[open]:modal") ?? document.body).append(area);
@@ -56,5 +70,7 @@ export async function copyText(text, said = "Copied") {
       area.remove();
     }
     toast.success(said);
-  } catch { toast.error("The browser did not allow copying."); }
+  } catch {
+    toast.error("The browser did not allow copying.");
+  }
 }

@@ -21,7 +21,15 @@ class ToastStack extends HTMLElement {
     const home = dialog ?? document.body;
     if (this.parentElement === home) return;
     home.append(this);
-    dialog?.addEventListener("close", () => { if (this.parentElement !== dialog) return; this.#moveTo(null); if (this.children.length) this.showPopover(); }, { once: true });
+    dialog?.addEventListener(
+      "close",
+      () => {
+        if (this.parentElement !== dialog) return;
+        this.#moveTo(null);
+        if (this.children.length) this.showPopover();
+      },
+      { once: true },
+    );
   }
 
   #show(notice) {
@@ -32,15 +40,28 @@ class ToastStack extends HTMLElement {
       <button type="button" class="icon-btn" data-dismiss aria-label="Close message">${icon("x")}</button></div>`);
     let timer = 0;
     const ms = notice.kind === "error" ? 0 : notice.undo ? 8000 : 5000;
-    const wait = () => { clearTimeout(timer); if (ms) timer = setTimeout(close, ms); };
-    const close = () => { clearTimeout(timer); el.remove(); if (!this.children.length && this.matches(":popover-open")) this.hidePopover(); };
+    const wait = () => {
+      clearTimeout(timer);
+      if (ms) timer = setTimeout(close, ms);
+    };
+    const close = () => {
+      clearTimeout(timer);
+      el.remove();
+      if (!this.children.length && this.matches(":popover-open")) this.hidePopover();
+    };
     el.addEventListener("pointerenter", () => clearTimeout(timer));
     el.addEventListener("pointerleave", wait);
     el.addEventListener("focusin", () => clearTimeout(timer));
     el.addEventListener("focusout", wait);
     el.querySelector("[data-dismiss]").addEventListener("click", close);
-    el.querySelector("[data-undo]")?.addEventListener("click", async () => { close(); await notice.undo(); });
-    el.querySelector("[data-run]")?.addEventListener("click", () => { close(); notice.action.run(); });
+    el.querySelector("[data-undo]")?.addEventListener("click", async () => {
+      close();
+      await notice.undo();
+    });
+    el.querySelector("[data-run]")?.addEventListener("click", () => {
+      close();
+      notice.action.run();
+    });
     this.#moveTo([...document.querySelectorAll("dialog[open]:modal")].at(-1));
     if (this.matches(":popover-open")) this.hidePopover(); // re-opened: on top of a dialog that came later
     this.showPopover();

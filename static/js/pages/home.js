@@ -21,57 +21,122 @@ export async function mount(main) {
   document.body.append(viewer);
   const content = document.createElement("div");
   main.append(content);
-  let home = null, error = null, samples = [];
+  let home = null,
+    error = null,
+    samples = [];
 
   const show = () => {
-    if (error && !home) { render(content, errorState(error, { title: "The overview could not be loaded" })); return; }
-    if (!home) { render(content, html`<div class="home"><div class="stack-5">${skeleton("cards", 3)}${skeleton("grid", 6)}</div><div class="stack-5">${skeleton("rows", 4)}</div></div>`); return; }
+    if (error && !home) {
+      render(content, errorState(error, { title: "The overview could not be loaded" }));
+      return;
+    }
+    if (!home) {
+      render(
+        content,
+        html`<div class="home"><div class="stack-5">${skeleton("cards", 3)}${skeleton("grid", 6)}</div><div class="stack-5">${skeleton("rows", 4)}</div></div>`,
+      );
+      return;
+    }
     render(content, view(home, samples));
     const byId = new Map([...tasks.active(), ...tasks.recent()].map((t) => [taskId(t), t]));
     for (const el of content.querySelectorAll("job-progress")) el.task = byId.get(el.closest("[data-key]").dataset.key) ?? el.task;
   };
   const load = async () => {
-    try { home = await api.get("/api/home"); error = null; }
-    catch (problem) { error = problem; if (home) toast.error(problem); }
+    try {
+      home = await api.get("/api/home");
+      error = null;
+    } catch (problem) {
+      error = problem;
+      if (home) toast.error(problem);
+    }
     show();
   };
   const loadSamples = async () => {
-    try { samples = (await api.get("/api/system/samples")).samples ?? []; show(); } catch { /* the numbers of /api/home stay */ }
+    try {
+      samples = (await api.get("/api/system/samples")).samples ?? [];
+      show();
+    } catch {
+      /* the numbers of /api/home stay */
+    }
   };
 
   onAction(content, {
     retry: load,
-    "open-media": (_e, el) => viewer.open(home.recent, home.recent.findIndex((m) => m.id === el.dataset.id), { total: home.recent.length }),
-    "retry-task": (_e, el) => busy(el, async () => {
-      try { await retry(el.dataset.id); toast.success("Started again"); await load(); } catch (problem) { toast.error(problem); }
-    }),
-    "hide-checklist": () => { prefs.set("checklistHidden", true); show(); },
+    "open-media": (_e, el) =>
+      viewer.open(
+        home.recent,
+        home.recent.findIndex((m) => m.id === el.dataset.id),
+        { total: home.recent.length },
+      ),
+    "retry-task": (_e, el) =>
+      busy(el, async () => {
+        try {
+          await retry(el.dataset.id);
+          toast.success("Started again");
+          await load();
+        } catch (problem) {
+          toast.error(problem);
+        }
+      }),
+    "hide-checklist": () => {
+      prefs.set("checklistHidden", true);
+      show();
+    },
     "use-character": (_e, el) => session.choose(el.dataset.id),
   });
   content.addEventListener("change", async (event) => {
     const box = event.target.closest("[data-active]");
     if (!box) return;
-    try { await api.patch(`/api/characters/${box.dataset.active}`, { isActive: box.checked }); }
-    catch (problem) { box.checked = !box.checked; toast.error(problem); }
+    try {
+      await api.patch(`/api/characters/${box.dataset.active}`, { isActive: box.checked });
+    } catch (problem) {
+      box.checked = !box.checked;
+      toast.error(problem);
+    }
   });
   viewer.addEventListener("image-viewer:star", async ({ detail }) => {
-    try { await api.patch(`/api/media/${detail.item.id}`, { starred: detail.starred }); viewer.patch(detail.item.id, { starred: detail.starred }); } catch (problem) { toast.error(problem); }
+    try {
+      await api.patch(`/api/media/${detail.item.id}`, { starred: detail.starred });
+      viewer.patch(detail.item.id, { starred: detail.starred });
+    } catch (problem) {
+      toast.error(problem);
+    }
   });
   viewer.addEventListener("image-viewer:delete", async ({ detail }) => {
     const { id } = detail.item;
     try {
       await api.delete(`/api/media/${id}`);
       viewer.remove(id);
-      toast.success("Moved to trash", { undo: async () => { try { await api.post(`/api/media/${id}/restore`); await load(); } catch (problem) { toast.error(problem); } } });
+      toast.success("Moved to trash", {
+        undo: async () => {
+          try {
+            await api.post(`/api/media/${id}/restore`);
+            await load();
+          } catch (problem) {
+            toast.error(problem);
+          }
+        },
+      });
       await load();
-    } catch (problem) { toast.error(problem); }
+    } catch (problem) {
+      toast.error(problem);
+    }
   });
 
   const again = debounce(load, 400);
   ["media.created", "media.deleted", "media.updated", "character.updated", "character.deleted"].forEach((type) => stream.on(type, again));
   let finished = 0;
-  stream.on("task.updated", (task) => { show(); if (task.finishedAt && Date.parse(task.finishedAt) > finished) { finished = Date.parse(task.finishedAt); again(); } });
-  stream.on("system.sample", (sample) => { samples = [...samples.slice(-(KEEP - 1)), sample]; show(); });
+  stream.on("task.updated", (task) => {
+    show();
+    if (task.finishedAt && Date.parse(task.finishedAt) > finished) {
+      finished = Date.parse(task.finishedAt);
+      again();
+    }
+  });
+  stream.on("system.sample", (sample) => {
+    samples = [...samples.slice(-(KEEP - 1)), sample];
+    show();
+  });
 
   show();
   await Promise.all([load(), loadSamples()]);
@@ -87,8 +152,11 @@ function view(home, samples) {
       <section class="stack-3" aria-labelledby="home-characters"><div class="row"><h2 id="home-characters">Characters</h2><span class="spacer"></span><a class="btn btn-small" href="/characters.html?new=1">${icon("plus")}New character</a></div>
         ${home.characters.length ? html`<ul class="home-characters">${home.characters.map(characterCard)}</ul>` : html`<div class="panel home-hint"><p class="muted">No characters yet. A name is enough to begin; looks and story can follow.</p></div>`}</section>
       <section class="stack-3" aria-labelledby="home-recent"><div class="row"><h2 id="home-recent">Recent pictures</h2><span class="spacer"></span><a class="btn btn-ghost btn-small" href="/gallery.html">Open gallery${icon("arrow-right")}</a></div>
-        ${home.recent.length ? html`<ul class="home-recent">${home.recent.map((m) => html`<li data-key="${m.id}"><button type="button" data-action="open-media" data-id="${m.id}" aria-label="Open: ${altOf(m).slice(0, 120)}"><img src="${thumbUrl(m)}" alt="" loading="lazy"></button></li>`)}</ul>`
-          : html`<div class="panel home-hint"><p class="muted">The pictures you make show up here.</p><a class="btn" href="/studio.html">${icon("studio")}Open the studio</a></div>`}</section>
+        ${
+          home.recent.length
+            ? html`<ul class="home-recent">${home.recent.map((m) => html`<li data-key="${m.id}"><button type="button" data-action="open-media" data-id="${m.id}" aria-label="Open: ${altOf(m).slice(0, 120)}"><img src="${thumbUrl(m)}" alt="" loading="lazy"></button></li>`)}</ul>`
+            : html`<div class="panel home-hint"><p class="muted">The pictures you make show up here.</p><a class="btn" href="/studio.html">${icon("studio")}Open the studio</a></div>`
+        }</section>
     </div>
     <div class="stack-5">
       <section class="panel" aria-labelledby="home-needs"><div class="panel-head"><h2 id="home-needs">Needs you</h2>${home.needsYou.length > 0 && html`<span class="count">${home.needsYou.length}</span>`}</div>
@@ -123,10 +191,36 @@ function need(n) {
 function machine(home, samples) {
   const now = samples.at(-1) ?? home.machine ?? {};
   const rows = [
-    { name: "CPU", glyph: "cpu", value: now.cpu === undefined ? null : percent(now.cpu / 100), values: samples.map((s) => s.cpu), max: 100 },
-    { name: "Memory", glyph: "memory", value: now.memoryTotal ? bytes(now.memoryUsed) : null, values: samples.map((s) => s.memoryUsed), max: now.memoryTotal, tone: 2 },
-    { name: "GPU", glyph: "gpu", value: now.gpu === undefined || now.gpu === null ? null : percent(now.gpu / 100), values: samples.map((s) => s.gpu), max: 100 },
-    { name: "GPU memory", glyph: "layers", value: now.gpuMemoryUsed === undefined || now.gpuMemoryUsed === null ? null : bytes(now.gpuMemoryUsed), values: samples.map((s) => s.gpuMemoryUsed), max: now.gpuMemoryTotal, tone: 2 },
+    {
+      name: "CPU",
+      glyph: "cpu",
+      value: now.cpu === undefined ? null : percent(now.cpu / 100),
+      values: samples.map((s) => s.cpu),
+      max: 100,
+    },
+    {
+      name: "Memory",
+      glyph: "memory",
+      value: now.memoryTotal ? bytes(now.memoryUsed) : null,
+      values: samples.map((s) => s.memoryUsed),
+      max: now.memoryTotal,
+      tone: 2,
+    },
+    {
+      name: "GPU",
+      glyph: "gpu",
+      value: now.gpu === undefined || now.gpu === null ? null : percent(now.gpu / 100),
+      values: samples.map((s) => s.gpu),
+      max: 100,
+    },
+    {
+      name: "GPU memory",
+      glyph: "layers",
+      value: now.gpuMemoryUsed === undefined || now.gpuMemoryUsed === null ? null : bytes(now.gpuMemoryUsed),
+      values: samples.map((s) => s.gpuMemoryUsed),
+      max: now.gpuMemoryTotal,
+      tone: 2,
+    },
   ].filter((r) => r.value);
   const used = now.diskTotal ? (now.diskTotal - now.diskFree) / now.diskTotal : null;
   return html`<div class="machine">${rows.map((r) => html`<div><p class="machine-line">${icon(r.glyph)}<span>${r.name}</span><b>${r.value}</b></p>${areaChart({ values: r.values, max: r.max, tone: r.tone, label: `${r.name}, last two minutes, now ${r.value}` })}</div>`)}

@@ -15,9 +15,13 @@ const ZIP_BYTES = 1.5e9;
 export function bulkBar({ ids, total, state, allStarred, collections, characters }) {
   const n = number(ids.length);
   const matching = Math.min(total, BULK_LIMIT);
-  const all = ids.length < matching ? html`<button type="button" class="btn btn-ghost btn-small" data-action="select-matching">Select all ${number(matching)}${total > BULK_LIMIT ? ` of ${number(total)}` : ""}</button>` : "";
+  const all =
+    ids.length < matching
+      ? html`<button type="button" class="btn btn-ghost btn-small" data-action="select-matching">Select all ${number(matching)}${total > BULK_LIMIT ? ` of ${number(total)}` : ""}</button>`
+      : "";
   const head = html`<button type="button" class="icon-btn" data-action="clear-selection" aria-label="Clear the selection" title="Clear the selection (Esc)">${icon("x")}</button><strong role="status">${n} selected</strong>${all}<span class="spacer"></span>`;
-  if (state.trashed) return html`${head}<button type="button" class="btn" data-action="bulk-restore">${icon("undo")}Restore ${n}</button><button type="button" class="btn btn-danger" data-action="bulk-delete">${icon("trash")}<span>Delete ${n} for good</span></button>`;
+  if (state.trashed)
+    return html`${head}<button type="button" class="btn" data-action="bulk-restore">${icon("undo")}Restore ${n}</button><button type="button" class="btn btn-danger" data-action="bulk-delete">${icon("trash")}<span>Delete ${n} for good</span></button>`;
   return html`${head}
     <button type="button" class="btn" data-action="bulk-star" aria-label="${allStarred ? `Unstar ${n}` : `Star ${n}`}">${icon(allStarred ? "star-filled" : "star")}<span class="gl-word">${allStarred ? "Unstar" : "Star"}</span></button>
     <button type="button" class="btn" popovertarget="gl-bulk-coll" aria-label="Add ${n} to a collection">${icon("folder")}<span class="gl-word">Collection</span></button>
@@ -32,7 +36,8 @@ export function bulkBar({ ids, total, state, allStarred, collections, characters
 
 /** One bulk call, in pieces the server takes; says what failed. @returns {Promise<string[]>} ids it worked for */
 export async function bulk(action, ids, more = {}) {
-  const succeeded = [], failed = [];
+  const succeeded = [],
+    failed = [];
   for (let at = 0; at < ids.length; at += BULK_LIMIT) {
     const answer = await api.post("/api/media/bulk", { action, ids: ids.slice(at, at + BULK_LIMIT), ...more });
     succeeded.push(...answer.succeeded);
@@ -43,13 +48,27 @@ export async function bulk(action, ids, more = {}) {
 }
 
 /** @param {number} count */
-export const confirmForGood = (count) => confirmDialog({
-  title: count === 1 ? "Delete this picture for good?" : `Delete ${plural(count, "picture")} for good?`,
-  consequences: [count === 1 ? "The file and what is known about how it was made are removed." : "The files and what is known about how they were made are removed.", "This cannot be undone."],
-  confirmLabel: count === 1 ? "Delete for good" : `Delete ${number(count)} for good`, typed: count > 1 ? "delete" : undefined,
-});
+export const confirmForGood = (count) =>
+  confirmDialog({
+    title: count === 1 ? "Delete this picture for good?" : `Delete ${plural(count, "picture")} for good?`,
+    consequences: [
+      count === 1
+        ? "The file and what is known about how it was made are removed."
+        : "The files and what is known about how they were made are removed.",
+      "This cannot be undone.",
+    ],
+    confirmLabel: count === 1 ? "Delete for good" : `Delete ${number(count)} for good`,
+    typed: count > 1 ? "delete" : undefined,
+  });
 
-const save = (href, name) => { const a = document.createElement("a"); a.href = href; a.download = name; document.body.append(a); a.click(); a.remove(); };
+const save = (href, name) => {
+  const a = document.createElement("a");
+  a.href = href;
+  a.download = name;
+  document.body.append(a);
+  a.click();
+  a.remove();
+};
 
 /**
  * One picture as it is, several as one ZIP.
@@ -57,11 +76,20 @@ const save = (href, name) => { const a = document.createElement("a"); a.href = h
  */
 export async function download(ids, known, onProgress) {
   const item = (id) => known(id) ?? { id, fileUrl: `/api/media/${encodeURIComponent(id)}/file`, mime: "image/png" };
-  const name = (i) => `${i.id}.${({ "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "image/gif": "gif" })[i.mime] ?? "png"}`;
-  if (ids.length === 1) { const one = item(ids[0]); save(one.fileUrl, name(one)); return; }
-  if (ids.length > ZIP_FILES) { toast.error(`At most ${number(ZIP_FILES)} pictures go into one download.`, { detail: "Select fewer, and download the others next." }); return; }
-  const files = [], missing = [];
-  let bytes = 0, next = 0;
+  const name = (i) => `${i.id}.${{ "image/jpeg": "jpg", "image/webp": "webp", "video/mp4": "mp4", "image/gif": "gif" }[i.mime] ?? "png"}`;
+  if (ids.length === 1) {
+    const one = item(ids[0]);
+    save(one.fileUrl, name(one));
+    return;
+  }
+  if (ids.length > ZIP_FILES) {
+    toast.error(`At most ${number(ZIP_FILES)} pictures go into one download.`, { detail: "Select fewer, and download the others next." });
+    return;
+  }
+  const files = [],
+    missing = [];
+  let bytes = 0,
+    next = 0;
   const work = async () => {
     while (next < ids.length) {
       const one = item(ids[next++]);
@@ -72,13 +100,23 @@ export async function download(ids, known, onProgress) {
         bytes += data.length;
         if (bytes > ZIP_BYTES) throw new RangeError("too large");
         files.push({ name: name(one), data, date: one.createdAt ? new Date(one.createdAt) : undefined });
-      } catch (error) { if (error instanceof RangeError) throw error; missing.push(one.id); }
+      } catch (error) {
+        if (error instanceof RangeError) throw error;
+        missing.push(one.id);
+      }
       onProgress(files.length);
     }
   };
-  try { await Promise.all([work(), work(), work(), work()]); }
-  catch { toast.error("Together these pictures are too large for one download.", { detail: "Select fewer, and download the others next." }); return; }
-  if (!files.length) { toast.error("None of these files could be read."); return; }
+  try {
+    await Promise.all([work(), work(), work(), work()]);
+  } catch {
+    toast.error("Together these pictures are too large for one download.", { detail: "Select fewer, and download the others next." });
+    return;
+  }
+  if (!files.length) {
+    toast.error("None of these files could be read.");
+    return;
+  }
   const href = URL.createObjectURL(new Blob(zipParts(files), { type: "application/zip" }));
   save(href, `pictures-${new Date().toISOString().slice(0, 10)}.zip`);
   setTimeout(() => URL.revokeObjectURL(href), 60_000);

@@ -15,7 +15,8 @@ import { fieldRow } from "../../components/field-row.js";
 export async function editCollection({ id, name = "", hint } = {}) {
   let saved = null;
   const { closed } = openDialog({
-    title: id ? "Rename collection" : "New collection", size: "s",
+    title: id ? "Rename collection" : "New collection",
+    size: "s",
     body: html`<form id="gl-coll-form" novalidate>${fieldRow({ name: "name", label: "Name", value: name, maxlength: 200, required: true, autofocus: true, placeholder: "Portfolio", hint })}</form>`,
     footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="submit" form="gl-coll-form" class="btn btn-primary" data-primary>${id ? "Rename" : "Create"}</button>`,
     onOpen(dialog) {
@@ -25,11 +26,18 @@ export async function editCollection({ id, name = "", hint } = {}) {
         event.preventDefault();
         busy(dialog.querySelector("[data-primary]"), async () => {
           const body = { name: form.elements.name.value.trim() };
-          if (!body.name) { showErrors(form, [{ field: "name", message: "Give it a name." }]); return; }
+          if (!body.name) {
+            showErrors(form, [{ field: "name", message: "Give it a name." }]);
+            return;
+          }
           try {
             saved = id ? await api.patch(`/api/collections/${encodeURIComponent(id)}`, body) : await api.post("/api/collections", body);
             dialog.close("saved");
-          } catch (error) { if (error.errors?.length || error.status === 409) showErrors(form, error.errors?.length ? error.errors : [{ field: "name", message: error.message }]); else toast.error(error); }
+          } catch (error) {
+            if (error.errors?.length || error.status === 409)
+              showErrors(form, error.errors?.length ? error.errors : [{ field: "name", message: error.message }]);
+            else toast.error(error);
+          }
         });
       });
     },
@@ -41,9 +49,21 @@ export async function editCollection({ id, name = "", hint } = {}) {
 /** @returns {Promise<boolean>} whether it is gone */
 export async function forgetCollection(collection) {
   const yes = await confirmDialog({
-    title: `Delete the collection “${collection.name}”?`, confirmLabel: "Delete collection",
-    consequences: [collection.count ? `Its ${plural(collection.count, "picture")} ${collection.count === 1 ? "stays" : "stay"} in the gallery.` : "It is empty.", "Which pictures were in it is forgotten."],
+    title: `Delete the collection “${collection.name}”?`,
+    confirmLabel: "Delete collection",
+    consequences: [
+      collection.count
+        ? `Its ${plural(collection.count, "picture")} ${collection.count === 1 ? "stays" : "stay"} in the gallery.`
+        : "It is empty.",
+      "Which pictures were in it is forgotten.",
+    ],
   });
   if (!yes) return false;
-  try { await api.delete(`/api/collections/${encodeURIComponent(collection.id)}`); return true; } catch (error) { toast.error(error); return false; }
+  try {
+    await api.delete(`/api/collections/${encodeURIComponent(collection.id)}`);
+    return true;
+  } catch (error) {
+    toast.error(error);
+    return false;
+  }
 }

@@ -7,12 +7,23 @@ import { chipsOf, stem } from "./query.js";
 
 const SHOWN = 8;
 const HELP = [
-  ["red dress", "both words occur in the prompt"], ['"red dress"', "exactly this phrase"], ["-hat", "the word must not occur"], ["character:luna", "pictures of a character, by name"],
-  ["model:sdxl.safetensors", "made with this model file"], ["lora:luna_v3", "made with this LoRA"], ["engine:builtin", "drawn by this engine"], ["is:starred", "starred only (also is:posted, -is:starred)"],
-  ["after:2026-01-01", "from this day on"], ["before:2026-02-01", "up to this day"],
+  ["red dress", "both words occur in the prompt"],
+  ['"red dress"', "exactly this phrase"],
+  ["-hat", "the word must not occur"],
+  ["character:luna", "pictures of a character, by name"],
+  ["model:sdxl.safetensors", "made with this model file"],
+  ["lora:luna_v3", "made with this LoRA"],
+  ["engine:builtin", "drawn by this engine"],
+  ["is:starred", "starred only (also is:posted, -is:starred)"],
+  ["after:2026-01-01", "from this day on"],
+  ["before:2026-02-01", "up to this day"],
 ];
 
-const density = ({ size, fit, id }) => html`<div class="gl-density row-nowrap row"><label class="visually-hidden" for="${id}">Picture size</label>${icon("grid")}<input id="${id}" type="range" min="90" max="420" step="10" value="${size}" data-input="size" title="Picture size">
+const density = ({
+  size,
+  fit,
+  id,
+}) => html`<div class="gl-density row-nowrap row"><label class="visually-hidden" for="${id}">Picture size</label>${icon("grid")}<input id="${id}" type="range" min="90" max="420" step="10" value="${size}" data-input="size" title="Picture size">
       <div class="segmented" role="group" aria-label="Crop"><button type="button" data-action="fit" data-value="cover" aria-pressed="${String(fit === "cover")}" title="Square crops" aria-label="Square crops">${icon("grid")}</button><button type="button" data-action="fit" data-value="contain" aria-pressed="${String(fit === "contain")}" title="Whole pictures" aria-label="Whole pictures">${icon("fit")}</button></div></div>`;
 
 /** @param {{state: any, size: number, fit: string}} view */
@@ -38,7 +49,8 @@ export function summary({ state, total, loaded, names }) {
     ${chips.length > 1 && html`<button type="button" class="btn btn-ghost btn-small" data-action="clear">Clear all</button>`}`;
 }
 
-const row = ({ name, value, label, count, on, lead }) => html`<li><button type="button" class="gl-facet" data-action="facet" data-name="${name}" data-value="${value}" aria-pressed="${String(on)}" title="${value}">${lead}<span class="truncate">${label}</span>${count !== undefined && html`<span class="gl-num">${number(count)}</span>`}</button></li>`;
+const row = ({ name, value, label, count, on, lead }) =>
+  html`<li><button type="button" class="gl-facet" data-action="facet" data-name="${name}" data-value="${value}" aria-pressed="${String(on)}" title="${value}">${lead}<span class="truncate">${label}</span>${count !== undefined && html`<span class="gl-num">${number(count)}</span>`}</button></li>`;
 
 function facet({ key, name, title, list, state, open, label, lead }) {
   if (!list.length && !state[name]) return "";
@@ -58,9 +70,16 @@ export function panel({ state, facets, collections, open, character, prefix = "s
       ${flag("starred", "Starred", "star")}
       <li><button type="button" class="gl-facet" data-action="place" data-value="trash" aria-pressed="${String(Boolean(state.trashed))}">${icon("trash")}<span>Trash</span></button></li></ul>
     <section class="gl-group" data-key="collections"><header class="gl-group-head"><h2>Collections</h2><button type="button" class="icon-btn" data-action="new-collection" aria-label="New collection" title="New collection">${icon("plus")}</button></header>
-      ${collections.length ? html`<ul class="gl-list">${collections.map((c) => html`<li class="gl-collection" data-key="${c.id}" data-drop="${c.id}"><button type="button" class="gl-facet" data-action="facet" data-name="collectionId" data-value="${c.id}" aria-pressed="${String(state.collectionId === c.id)}">${icon("folder")}<span class="truncate">${c.name}</span><span class="gl-num">${number(c.count)}</span></button>
-        <button type="button" class="icon-btn gl-more" popovertarget="${prefix}-${c.id}" aria-label="Actions for ${c.name}">${icon("more")}</button><div id="${prefix}-${c.id}" popover class="popover menu" role="menu" aria-label="${c.name}" data-align="end"><button type="button" role="menuitem" data-action="rename-collection" data-id="${c.id}">${icon("edit")}<span>Rename</span></button><button type="button" role="menuitem" class="is-danger" data-action="delete-collection" data-id="${c.id}">${icon("trash")}<span>Delete</span></button></div></li>`)}</ul>`
-        : html`<p class="gl-note">Sort pictures into named sets. A picture can be in several.</p>`}</section>
+      ${
+        collections.length
+          ? html`<ul class="gl-list">${collections.map(
+              (
+                c,
+              ) => html`<li class="gl-collection" data-key="${c.id}" data-drop="${c.id}"><button type="button" class="gl-facet" data-action="facet" data-name="collectionId" data-value="${c.id}" aria-pressed="${String(state.collectionId === c.id)}">${icon("folder")}<span class="truncate">${c.name}</span><span class="gl-num">${number(c.count)}</span></button>
+        <button type="button" class="icon-btn gl-more" popovertarget="${prefix}-${c.id}" aria-label="Actions for ${c.name}">${icon("more")}</button><div id="${prefix}-${c.id}" popover class="popover menu" role="menu" aria-label="${c.name}" data-align="end"><button type="button" role="menuitem" data-action="rename-collection" data-id="${c.id}">${icon("edit")}<span>Rename</span></button><button type="button" role="menuitem" class="is-danger" data-action="delete-collection" data-id="${c.id}">${icon("trash")}<span>Delete</span></button></div></li>`,
+            )}</ul>`
+          : html`<p class="gl-note">Sort pictures into named sets. A picture can be in several.</p>`
+      }</section>
     ${error && html`<p class="gl-note" role="alert">The counts could not be loaded. <button type="button" class="btn btn-small" data-action="retry-facets">Try again</button></p>`}
     ${!facets && !error && html`<div class="skeleton skeleton-lines" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`}
     ${facet({ key: "characters", name: "characterId", title: "Character", list: f.characters ?? [], state, open, label: (v) => character(v)?.name ?? "Deleted character", lead: (v) => (character(v) ? avatar(character(v), "s") : icon("user")) })}

@@ -42,15 +42,27 @@ export function watchNews({ grid, stream, state, pill, changed, collections }) {
       const newer = now.sort === "oldest" ? [] : fresh.filter((item) => item.createdAt >= last);
       if (newer.length) {
         if (scrollY < AT_TOP) [...newer].reverse().forEach((item) => grid.prepend(item));
-        else { waiting = [...newer, ...waiting]; paint(); }
+        else {
+          waiting = [...newer, ...waiting];
+          paint();
+        }
       }
       changed();
-    } catch { /* the stream or the next event brings it */ }
+    } catch {
+      /* the stream or the next event brings it */
+    }
   }, 350);
 
   stream.on("media.created", fetchNew);
   stream.on("collection.updated", () => collections());
-  stream.on("media.deleted", ({ ids }) => { waiting = waiting.filter((i) => !ids.includes(i.id)); paint(); if (ids.some((id) => grid.find(id))) { grid.remove(ids); changed(); } });
+  stream.on("media.deleted", ({ ids }) => {
+    waiting = waiting.filter((i) => !ids.includes(i.id));
+    paint();
+    if (ids.some((id) => grid.find(id))) {
+      grid.remove(ids);
+      changed();
+    }
+  });
   stream.on("media.updated", async ({ ids, count }) => {
     const until = Date.now();
     const theirs = ids.filter((id) => !(own.get(id) > until));
@@ -61,18 +73,32 @@ export function watchNews({ grid, stream, state, pill, changed, collections }) {
     const trashed = Boolean(state().trashed);
     if (shown.length && shown.length <= REFETCH && count <= 500) {
       for (const id of shown) {
-        try { const item = await api.get(`/api/media/${encodeURIComponent(id)}`); if (Boolean(item.trashedAt) !== trashed) grid.remove([id]); else grid.patch(id, item); }
-        catch (error) { if (error.status === 404) grid.remove([id]); }
+        try {
+          const item = await api.get(`/api/media/${encodeURIComponent(id)}`);
+          if (Boolean(item.trashedAt) !== trashed) grid.remove([id]);
+          else grid.patch(id, item);
+        } catch (error) {
+          if (error.status === 404) grid.remove([id]);
+        }
       }
     } else if (shown.length && !grid.selection.size && scrollY < AT_TOP) grid.reload();
     if (theirs.some((id) => !grid.find(id))) fetchNew(); // brought back from the trash elsewhere
   });
-  stream.on("state", (value) => { if (value === "live") fetchNew(); });
+  stream.on("state", (value) => {
+    if (value === "live") fetchNew();
+  });
 
   return {
     show,
-    clear() { waiting = []; paint(); },
+    clear() {
+      waiting = [];
+      paint();
+    },
     /** These changes are ours: the page shows them already. */
-    mine(ids) { const until = Date.now() + 5000; if (own.size > 5000) own.clear(); ids.forEach((id) => own.set(id, until)); },
+    mine(ids) {
+      const until = Date.now() + 5000;
+      if (own.size > 5000) own.clear();
+      ids.forEach((id) => own.set(id, until));
+    },
   };
 }

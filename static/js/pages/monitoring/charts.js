@@ -2,23 +2,59 @@
 import { attrs, html, icon } from "../../html.js";
 import { bytes, clock, percent } from "../../format.js";
 
-const W = 240, H = 56, SECONDS = 120;
+const W = 240,
+  H = 56,
+  SECONDS = 120;
 
 /** What each chart shows: `value(sample)` in 0..1, null where there is nothing. */
 export const CHARTS = [
-  { key: "cpu", label: "CPU", icon: "cpu", value: (s) => (s.cpu === undefined ? null : s.cpu / 100), now: (s) => percent(s.cpu / 100), note: (s) => (s.processMemory ? `This app uses ${bytes(s.processMemory)} of memory` : "") },
-  { key: "memory", label: "Memory", icon: "memory", value: (s) => (s.memoryTotal ? s.memoryUsed / s.memoryTotal : null), now: (s) => percent(s.memoryUsed / s.memoryTotal), note: (s) => `${bytes(s.memoryUsed)} of ${bytes(s.memoryTotal)}` },
-  { key: "gpu", label: "GPU", icon: "gpu", value: (s) => (s.gpu === undefined ? null : s.gpu / 100), second: (s) => (s.gpuMemoryTotal ? s.gpuMemoryUsed / s.gpuMemoryTotal : null), now: (s) => percent(s.gpu / 100), note: (s) => `${s.gpuName}, ${bytes(s.gpuMemoryUsed)} of ${bytes(s.gpuMemoryTotal)} (dashed)${s.gpuTemperature ? `, ${Math.round(s.gpuTemperature)} °C` : ""}`, none: "No NVIDIA GPU was found. Drawing works without one, more slowly." },
-  { key: "disk", label: "Disk", icon: "disk", value: (s) => (s.diskTotal ? 1 - s.diskFree / s.diskTotal : null), now: (s) => percent(1 - s.diskFree / s.diskTotal), note: (s) => `${bytes(s.diskFree)} free of ${bytes(s.diskTotal)}` },
+  {
+    key: "cpu",
+    label: "CPU",
+    icon: "cpu",
+    value: (s) => (s.cpu === undefined ? null : s.cpu / 100),
+    now: (s) => percent(s.cpu / 100),
+    note: (s) => (s.processMemory ? `This app uses ${bytes(s.processMemory)} of memory` : ""),
+  },
+  {
+    key: "memory",
+    label: "Memory",
+    icon: "memory",
+    value: (s) => (s.memoryTotal ? s.memoryUsed / s.memoryTotal : null),
+    now: (s) => percent(s.memoryUsed / s.memoryTotal),
+    note: (s) => `${bytes(s.memoryUsed)} of ${bytes(s.memoryTotal)}`,
+  },
+  {
+    key: "gpu",
+    label: "GPU",
+    icon: "gpu",
+    value: (s) => (s.gpu === undefined ? null : s.gpu / 100),
+    second: (s) => (s.gpuMemoryTotal ? s.gpuMemoryUsed / s.gpuMemoryTotal : null),
+    now: (s) => percent(s.gpu / 100),
+    note: (s) =>
+      `${s.gpuName}, ${bytes(s.gpuMemoryUsed)} of ${bytes(s.gpuMemoryTotal)} (dashed)${s.gpuTemperature ? `, ${Math.round(s.gpuTemperature)} °C` : ""}`,
+    none: "No NVIDIA GPU was found. Drawing works without one, more slowly.",
+  },
+  {
+    key: "disk",
+    label: "Disk",
+    icon: "disk",
+    value: (s) => (s.diskTotal ? 1 - s.diskFree / s.diskTotal : null),
+    now: (s) => percent(1 - s.diskFree / s.diskTotal),
+    note: (s) => `${bytes(s.diskFree)} free of ${bytes(s.diskTotal)}`,
+  },
 ];
 
 /** Points of a line, broken where nothing was measured for more than ten seconds. @returns {string} SVG path */
 export function path(samples, value, end, seconds = SECONDS) {
-  let out = "", before = -Infinity;
+  let out = "",
+    before = -Infinity;
   for (const sample of samples) {
-    const v = value(sample), at = Date.parse(sample.at) / 1000;
+    const v = value(sample),
+      at = Date.parse(sample.at) / 1000;
     if (v === null || at < end - seconds) continue;
-    const x = W - ((end - at) / seconds) * W, y = H - 1 - Math.min(1, Math.max(0, v)) * (H - 2);
+    const x = W - ((end - at) / seconds) * W,
+      y = H - 1 - Math.min(1, Math.max(0, v)) * (H - 2);
     out += `${at - before > 10 ? "M" : "L"}${x.toFixed(1)} ${y.toFixed(1)}`;
     before = at;
   }
@@ -34,9 +70,11 @@ export function charts(samples) {
     const has = last && c.value(last) !== null;
     const line = has ? path(samples, c.value, end) : "";
     const area = line && !line.slice(1).includes("M") ? `${line}L${W} ${H}L${line.slice(1, line.indexOf(" "))} ${H}Z` : "";
-    const words = has ? `${c.label} over the last two minutes: now ${c.now(last)}, lowest ${percent(Math.min(...known))}, highest ${percent(Math.max(...known))}` : `${c.label}: nothing measured`;
+    const words = has
+      ? `${c.label} over the last two minutes: now ${c.now(last)}, lowest ${percent(Math.min(...known))}, highest ${percent(Math.max(...known))}`
+      : `${c.label}: nothing measured`;
     return html`<figure class="panel mo-chart" data-key="${c.key}"><figcaption><span class="mo-chart-name">${icon(c.icon)}${c.label}</span><strong>${has ? c.now(last) : "–"}</strong></figcaption>
-      ${has ? html`<svg class="mo-plot" viewBox="0 0 ${W} ${H}" preserveAspectRatio="none" role="img" aria-label="${words}"><path class="mo-rule" d="M0 ${H / 2}H${W}M0 .5H${W}M0 ${H - 0.5}H${W}"/>${area && html`<path class="mo-area" d="${area}"/>`}<path class="mo-line" d="${line}"/>${c.second && html`<path class="mo-line mo-line-2" d="${path(samples, c.second, end)}"/>`}</svg>` : html`<p class="mo-none muted">${last ? c.none ?? "Nothing was measured." : "Measuring…"}</p>`}
+      ${has ? html`<svg class="mo-plot" viewBox="0 0 ${W} ${H}" preserveAspectRatio="none" role="img" aria-label="${words}"><path class="mo-rule" d="M0 ${H / 2}H${W}M0 .5H${W}M0 ${H - 0.5}H${W}"/>${area && html`<path class="mo-area" d="${area}"/>`}<path class="mo-line" d="${line}"/>${c.second && html`<path class="mo-line mo-line-2" d="${path(samples, c.second, end)}"/>`}</svg>` : html`<p class="mo-none muted">${last ? (c.none ?? "Nothing was measured.") : "Measuring…"}</p>`}
       <p class="small muted mo-note" ${attrs({ title: has ? words : undefined })}>${has ? c.note(last) : html`&nbsp;`}</p></figure>`;
   })}`;
 }

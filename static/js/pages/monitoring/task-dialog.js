@@ -17,7 +17,17 @@ const EVERY = 1500;
 export const took = (t) => (t.startedAt ? ((t.finishedAt ? Date.parse(t.finishedAt) : Date.now()) - Date.parse(t.startedAt)) / 1000 : null);
 
 function view(t) {
-  const rows = [["What", words(t.kind)], ["Lane", t.lane], ["Character", t.characterId && (session.find(t.characterId)?.name ?? t.characterId)], ["Created", dateTime(t.createdAt)], ["Started", t.startedAt && dateTime(t.startedAt)], ["Finished", t.finishedAt && dateTime(t.finishedAt)], ["Took", t.startedAt && duration(took(t))], ["Attempt", t.attempt > 1 && number(t.attempt)], ["Id", html`<code>${taskId(t)}</code>`]];
+  const rows = [
+    ["What", words(t.kind)],
+    ["Lane", t.lane],
+    ["Character", t.characterId && (session.find(t.characterId)?.name ?? t.characterId)],
+    ["Created", dateTime(t.createdAt)],
+    ["Started", t.startedAt && dateTime(t.startedAt)],
+    ["Finished", t.finishedAt && dateTime(t.finishedAt)],
+    ["Took", t.startedAt && duration(took(t))],
+    ["Attempt", t.attempt > 1 && number(t.attempt)],
+    ["Id", html`<code>${taskId(t)}</code>`],
+  ];
   const href = taskHref(t);
   return html`<div class="row">${statusBadge(t.status)}${t.quarantined && html`<span class="badge badge-bad">${icon("alert")}Quarantined</span>`}<span class="spacer"></span>
       ${!isFinished(t) && html`<button type="button" class="btn btn-small" data-action="cancel" aria-busy="${String(Boolean(t.cancelRequested))}">${icon("x")}${t.cancelRequested ? "Stopping…" : "Cancel"}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="btn btn-small" data-action="retry">${icon("refresh")}Run again</button>`}${href && t.status === "completed" && html`<a class="btn btn-small" href="${href}">${icon("image")}Show the result</a>`}</div>
@@ -33,12 +43,20 @@ export function openTask(id, actions) {
   const ended = new AbortController();
   const path = `/api/tasks/${encodeURIComponent(id)}`;
   const { dialog, closed } = openDialog({
-    title: "Task", size: "l",
+    title: "Task",
+    size: "l",
     body: html`<div class="stack-4"><div class="mo-task stack-3">${skeleton("lines", 4)}</div><section><header class="mo-log-head"><h3>Log</h3><span class="small muted mo-log-state" role="status"></span><span class="spacer"></span><a class="btn btn-ghost btn-small" href="${path}/log" download="${id}.txt">${icon("download")}Download</a></header><pre class="mo-log" tabindex="0" aria-label="Log" hidden></pre><p class="muted mo-log-none" hidden>This task wrote no log.</p></section></div>`,
   });
-  const $ = (s) => dialog.querySelector(s), log = $(".mo-log");
-  let task = null, offset = 0, text = "", timer = 0;
-  const paint = () => { dialog.querySelector("h2").textContent = task.title || words(task.kind); render($(".mo-task"), view(task)); };
+  const $ = (s) => dialog.querySelector(s),
+    log = $(".mo-log");
+  let task = null,
+    offset = 0,
+    text = "",
+    timer = 0;
+  const paint = () => {
+    dialog.querySelector("h2").textContent = task.title || words(task.kind);
+    render($(".mo-task"), view(task));
+  };
 
   async function tail() {
     clearTimeout(timer);
@@ -52,18 +70,48 @@ export function openTask(id, actions) {
         log.hidden = false;
         if (stick) log.scrollTop = log.scrollHeight;
       }
-    } catch (error) { if (ended.signal.aborted) return; if (error.status === 404) { $(".mo-log-none").hidden = false; return; } }
+    } catch (error) {
+      if (ended.signal.aborted) return;
+      if (error.status === 404) {
+        $(".mo-log-none").hidden = false;
+        return;
+      }
+    }
     const running = task && !isFinished(task);
     $(".mo-log-none").hidden = Boolean(text) || running;
     $(".mo-log-state").textContent = running ? "following" : "";
     if (running && !ended.signal.aborted) timer = setTimeout(tail, EVERY);
   }
   const load = async () => {
-    try { task = await api.get(path, { signal: ended.signal }); paint(); await tail(); }
-    catch (error) { if (!ended.signal.aborted) render($(".mo-task"), errorState(error, { title: "This task could not be read", compact: true })); }
+    try {
+      task = await api.get(path, { signal: ended.signal });
+      paint();
+      await tail();
+    } catch (error) {
+      if (!ended.signal.aborted) render($(".mo-task"), errorState(error, { title: "This task could not be read", compact: true }));
+    }
   };
-  stream.on("task.updated", (t) => { if (taskId(t) !== id || !task) return; const was = isFinished(task); task = { ...task, ...t }; paint(); if (was !== isFinished(task)) { if (!isFinished(task)) { offset = 0; text = ""; } tail(); } }, { signal: ended.signal });
+  stream.on(
+    "task.updated",
+    (t) => {
+      if (taskId(t) !== id || !task) return;
+      const was = isFinished(task);
+      task = { ...task, ...t };
+      paint();
+      if (was !== isFinished(task)) {
+        if (!isFinished(task)) {
+          offset = 0;
+          text = "";
+        }
+        tail();
+      }
+    },
+    { signal: ended.signal },
+  );
   onAction(dialog, { retry: (_e, el) => (task ? actions.retry(id, el) : load()), cancel: (_e, el) => actions.cancel(id, el) });
   load();
-  return closed.then(() => { ended.abort(); clearTimeout(timer); });
+  return closed.then(() => {
+    ended.abort();
+    clearTimeout(timer);
+  });
 }

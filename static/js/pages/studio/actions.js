@@ -6,7 +6,11 @@ import { fileUrl } from "../../components/media-grid.js";
 import { curl, toRequest } from "./wish.js";
 
 const path = (item) => `/api/media/${encodeURIComponent(item.id)}`;
-const said = (work) => work.catch((error) => { toast.error(error); return null; });
+const said = (work) =>
+  work.catch((error) => {
+    toast.error(error);
+    return null;
+  });
 
 /** The request that made a picture, or for a foreign one what the form says now. */
 async function requestOf(s, item) {
@@ -18,7 +22,12 @@ export const actions = {
   async star(s, item) {
     const starred = !item.starred;
     s.put({ id: item.id, starred });
-    try { await api.patch(path(item), { starred }); } catch (error) { s.put({ id: item.id, starred: !starred }); toast.error(error); }
+    try {
+      await api.patch(path(item), { starred });
+    } catch (error) {
+      s.put({ id: item.id, starred: !starred });
+      toast.error(error);
+    }
   },
   async again(s, item) {
     const answer = await said(api.get(`${path(item)}/recipe`));
@@ -36,28 +45,46 @@ export const actions = {
     s.set({ initMediaId: item.id });
     toast.success("The next picture starts from this one");
   },
-  async "recall-all"(s, item) { const answer = await said(api.get(`${path(item)}/recipe`)); if (answer) s.recall(answer.request, { typed: answer.recipe.userPrompt ?? null }); },
+  async "recall-all"(s, item) {
+    const answer = await said(api.get(`${path(item)}/recipe`));
+    if (answer) s.recall(answer.request, { typed: answer.recipe.userPrompt ?? null });
+  },
   async "recall-prompt"(s, item) {
     const answer = await said(api.get(`${path(item)}/recipe`));
     if (!answer) return;
     const typed = answer.recipe.userPrompt;
     const before = { prompt: s.form.prompt, negativePrompt: s.form.negativePrompt, rawPrompt: s.form.rawPrompt };
-    s.set(typed ? { prompt: typed, rawPrompt: false } : { prompt: answer.recipe.prompt, negativePrompt: answer.recipe.negativePrompt ?? "", rawPrompt: Boolean(s.form.characterId) });
+    s.set(
+      typed
+        ? { prompt: typed, rawPrompt: false }
+        : { prompt: answer.recipe.prompt, negativePrompt: answer.recipe.negativePrompt ?? "", rawPrompt: Boolean(s.form.characterId) },
+    );
     toast.success("Prompt recalled", { undo: () => s.set(before) });
   },
   "recall-seed"(s, item) {
-    if (item.seed === null || item.seed === undefined) { toast.info("This picture has no seed."); return; }
+    if (item.seed === null || item.seed === undefined) {
+      toast.info("This picture has no seed.");
+      return;
+    }
     s.set({ seed: item.seed, seedLocked: true });
     toast.success(`Seed ${item.seed} is kept for the next pictures`);
   },
-  async "copy-recipe"(s, item) { const answer = await said(api.get(`${path(item)}/recipe`)); if (answer) await copyText(JSON.stringify(answer.recipe, null, 2), "Recipe copied"); },
-  async "copy-curl"(s, item) { const body = await said(requestOf(s, item)); if (body) await copyText(curl(body, location.origin), "Command copied"); },
+  async "copy-recipe"(s, item) {
+    const answer = await said(api.get(`${path(item)}/recipe`));
+    if (answer) await copyText(JSON.stringify(answer.recipe, null, 2), "Recipe copied");
+  },
+  async "copy-curl"(s, item) {
+    const body = await said(requestOf(s, item));
+    if (body) await copyText(curl(body, location.origin), "Command copied");
+  },
   async "copy-image"(s, item) {
     try {
       if (!navigator.clipboard?.write) throw new Error();
       await navigator.clipboard.write([new ClipboardItem({ "image/png": asPng(item) })]);
       toast.success("Picture copied");
-    } catch { toast.error("The browser did not allow copying the picture. Download it instead."); }
+    } catch {
+      toast.error("The browser did not allow copying the picture. Download it instead.");
+    }
   },
   async avatar(s, item) {
     const id = item.characterId ?? s.form.characterId;
@@ -69,11 +96,25 @@ export const actions = {
   async trash(s, item) {
     const index = (s.items ?? []).findIndex((i) => i.id === item.id);
     s.drop(item.id);
-    const back = () => { if (!s.find(item.id)) { const list = [...s.items]; list.splice(Math.max(0, index), 0, item); s.items = list; } s.show(item.id); };
+    const back = () => {
+      if (!s.find(item.id)) {
+        const list = [...s.items];
+        list.splice(Math.max(0, index), 0, item);
+        s.items = list;
+      }
+      s.show(item.id);
+    };
     try {
       await api.delete(path(item));
-      toast.success("Moved to the trash", { undo: async () => { if (await said(api.post(`${path(item)}/restore`))) back(); } });
-    } catch (error) { back(); toast.error(error); }
+      toast.success("Moved to the trash", {
+        undo: async () => {
+          if (await said(api.post(`${path(item)}/restore`))) back();
+        },
+      });
+    } catch (error) {
+      back();
+      toast.error(error);
+    }
   },
 };
 

@@ -8,7 +8,12 @@ import { busy } from "../../dom.js";
 import { html } from "../../html.js";
 import { toast } from "../../notices.js";
 
-export const FAMILIES = [["sd15", "Stable Diffusion 1.5"], ["sdxl", "Stable Diffusion XL"], ["sd3", "Stable Diffusion 3"], ["flux", "FLUX.1"]];
+export const FAMILIES = [
+  ["sd15", "Stable Diffusion 1.5"],
+  ["sdxl", "Stable Diffusion XL"],
+  ["sd3", "Stable Diffusion 3"],
+  ["flux", "FLUX.1"],
+];
 
 /** What to save: the overrides chosen, those of models not listed kept. Pure. */
 export function overrides(before, chosen) {
@@ -24,7 +29,9 @@ export async function modelKinds(models) {
   const { items } = await api.get("/api/settings");
   const setting = items.find((row) => row.name === "modelFamilies");
   const before = setting?.value ?? {};
-  const listed = [...new Map(models.filter((m) => m.name !== "starter").map((m) => [m.name, m])).values()].sort((a, b) => a.label.localeCompare(b.label));
+  const listed = [...new Map(models.filter((m) => m.name !== "starter").map((m) => [m.name, m])).values()].sort((a, b) =>
+    a.label.localeCompare(b.label),
+  );
   const option = (value, label, selected) => html`<option value="${value}" ${selected ? html`selected` : ""}>${label}</option>`;
   const row = (m, i) => {
     const own = before[m.name] ?? "";
@@ -41,13 +48,17 @@ export async function modelKinds(models) {
     footer: html`<span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button>
       <button type="button" class="btn btn-primary" data-save data-primary ${!listed.length || locked ? html`disabled` : ""}>Save</button>`,
   });
-  dialog.querySelector("[data-save]").addEventListener("click", (event) => busy(event.currentTarget, async () => {
-    const chosen = Object.fromEntries(new FormData(dialog.querySelector("form")));
-    try {
-      await api.patch("/api/settings", { modelFamilies: overrides(before, chosen) });
-      dialog.close("saved");
-      toast.success("Kinds saved");
-    } catch (error) { toast.error(error); }
-  }));
+  dialog.querySelector("[data-save]").addEventListener("click", (event) =>
+    busy(event.currentTarget, async () => {
+      const chosen = Object.fromEntries(new FormData(dialog.querySelector("form")));
+      try {
+        await api.patch("/api/settings", { modelFamilies: overrides(before, chosen) });
+        dialog.close("saved");
+        toast.success("Kinds saved");
+      } catch (error) {
+        toast.error(error);
+      }
+    }),
+  );
   return (await closed) === "saved";
 }

@@ -6,7 +6,14 @@ import { sameName } from "./wish.js";
 
 export function moreView(s) {
   const { model } = s.found;
-  const line = [model && middle(model.label.replace(/ \(.*\)$/, ""), 24), s.v.steps && `${s.v.steps} steps`, s.form.seedLocked ? `seed ${s.form.seed}` : "random seed", s.v.loras.length > 0 && `${s.v.loras.length} LoRA${s.v.loras.length > 1 ? "s" : ""}`].filter(Boolean).join(" · ");
+  const line = [
+    model && middle(model.label.replace(/ \(.*\)$/, ""), 24),
+    s.v.steps && `${s.v.steps} steps`,
+    s.form.seedLocked ? `seed ${s.form.seed}` : "random seed",
+    s.v.loras.length > 0 && `${s.v.loras.length} LoRA${s.v.loras.length > 1 ? "s" : ""}`,
+  ]
+    .filter(Boolean)
+    .join(" · ");
   return html`<details class="st-more" id="st-more"><summary>${icon("sliders")}<strong>More</strong><span class="muted small truncate">${line}</span>${icon("chevron-down")}</summary>
     <div class="st-more-body">
       ${modelField(s)}${engineField(s)}${loraField(s)}${samplingField(s)}${seedField(s)}${startField(s)}
@@ -26,7 +33,10 @@ function modelField(s) {
     const key = `${engine?.label ?? m.engine} · ${m.familyLabel ?? "kind not recognised"}`;
     groups.set(key, [...(groups.get(key) ?? []), m]);
   }
-  const auto = found.from === "character" ? `${s.character.name}'s choice${found.model ? `: ${found.model.label}` : ""}` : `Automatic${found.standard ? `: ${found.standard.label}` : ""}`;
+  const auto =
+    found.from === "character"
+      ? `${s.character.name}'s choice${found.model ? `: ${found.model.label}` : ""}`
+      : `Automatic${found.standard ? `: ${found.standard.label}` : ""}`;
   const chosen = form.model && found.model ? `${found.model.engine}:${found.model.name}` : "";
   return html`<div class="field" data-key="model"><label for="st-model">Model</label>
     <select id="st-model" data-pick="model" ${attrs(faulty(s, "model"))}>
@@ -57,14 +67,22 @@ function loraField(s) {
       ${s.form.loras !== null && s.character?.loras?.length > 0 && !s.form.rawPrompt && html`<button type="button" class="st-link" data-action="lora-inherit">Use ${s.character.name}'s</button>`}</div>
     ${v.loras.map((use, i) => loraRow(s, use, i, known))}
     ${v.lorasInherited && html`<p class="field-hint">Set for ${s.character.name}. Changes here count for this form only.</p>`}
-    ${free.length > 0 ? html`<select id="st-lora-add" data-pick="lora" aria-label="Add a LoRA"><option value="" ${attrs({ selected: true })}>Add a LoRA…</option>${free.map((l) => html`<option value="${l.name}">${l.name}${l.family && found.model && l.family !== found.model.family ? ` (for ${l.family}, not this model)` : ""}</option>`)}</select>`
-      : known.length === 0 && html`<p class="field-hint">There are no LoRAs for this engine. Put .safetensors files into its folder of LoRAs, or train one.</p>`}${fault(s, "loras")}</div>`;
+    ${
+      free.length > 0
+        ? html`<select id="st-lora-add" data-pick="lora" aria-label="Add a LoRA"><option value="" ${attrs({ selected: true })}>Add a LoRA…</option>${free.map((l) => html`<option value="${l.name}">${l.name}${l.family && found.model && l.family !== found.model.family ? ` (for ${l.family}, not this model)` : ""}</option>`)}</select>`
+        : known.length === 0 &&
+          html`<p class="field-hint">There are no LoRAs for this engine. Put .safetensors files into its folder of LoRAs, or train one.</p>`
+    }${fault(s, "loras")}</div>`;
 }
 
 function loraRow(s, use, i, known) {
   const lora = known.find((l) => sameName(l.name, use.name));
   const family = s.found.model?.family;
-  const warning = !lora ? "Not there: drawing will be refused." : lora.family && family && lora.family !== family ? `Made for ${lora.family}; this model is ${family}.` : lora.note || "";
+  const warning = !lora
+    ? "Not there: drawing will be refused."
+    : lora.family && family && lora.family !== family
+      ? `Made for ${lora.family}; this model is ${family}.`
+      : lora.note || "";
   const name = use.name.replace(/^.*[\\/]/, "").replace(/\.safetensors$/, "");
   return html`<div class="st-lora" data-key="lora-${use.name}"><div class="st-lora-line"><span class="truncate" title="${use.name}">${name}</span>${lora?.triggerWord && html`<button type="button" class="st-link mono" data-action="add-word" data-word="${lora.triggerWord}" title="Add the trigger word to the prompt">${lora.triggerWord}</button>`}
       <button type="button" class="icon-btn st-mini" data-action="lora-remove" data-i="${i}" aria-label="Remove ${name}" title="Remove">${icon("x")}</button></div>
@@ -72,7 +90,12 @@ function loraRow(s, use, i, known) {
     ${warning && html`<p class="field-hint st-warn">${icon("alert")}<span>${warning}</span></p>`}${fault(s, `loras.${i}.strength`)}</div>`;
 }
 
-const slider = (s, name, label, { min, max, top, step }) => html`<div class="field" data-key="${name}"><label for="st-${name}">${label}</label>
+const slider = (
+  s,
+  name,
+  label,
+  { min, max, top, step },
+) => html`<div class="field" data-key="${name}"><label for="st-${name}">${label}</label>
   <div class="st-slide"><input type="range" id="st-${name}-r" data-tune="${name}" min="${min}" max="${max}" step="${step}" value="${s.v[name]}" aria-label="${label}" tabindex="-1"><input type="number" id="st-${name}" data-tune="${name}" min="${min}" max="${top}" step="${step}" value="${s.v[name]}" inputmode="decimal" ${attrs(faulty(s, name))}></div>${fault(s, name)}</div>`;
 
 function samplingField(s) {
@@ -81,7 +104,9 @@ function samplingField(s) {
   const choices = (name, list) => {
     const all = [...new Set([d[name], s.v[name], ...(list ?? [])].filter(Boolean))];
     const sorted = (list ?? []).length ? [...list, ...all.filter((x) => !list.includes(x))] : all;
-    return sorted.map((x) => html`<option value="${x}" ${attrs({ selected: x === s.v[name] })}>${x}${x === d[name] ? " (default)" : ""}</option>`);
+    return sorted.map(
+      (x) => html`<option value="${x}" ${attrs({ selected: x === s.v[name] })}>${x}${x === d[name] ? " (default)" : ""}</option>`,
+    );
   };
   const engine = s.found.engine;
   return html`${slider(s, "steps", "Steps", { min: 1, max: Math.max(60, s.v.steps ?? 0), top: 200, step: 1 })}
@@ -94,7 +119,7 @@ function samplingField(s) {
 function seedField(s) {
   const { seedLocked: locked, seed } = s.form;
   return html`<div class="field" data-key="seed"><label for="st-seed">Seed</label>
-    <div class="field-control"><input id="st-seed" type="text" inputmode="numeric" data-field="seed" autocomplete="off" placeholder="Random each time" value="${locked ? seed ?? "" : ""}" ${attrs(faulty(s, "seed"))}>
+    <div class="field-control"><input id="st-seed" type="text" inputmode="numeric" data-field="seed" autocomplete="off" placeholder="Random each time" value="${locked ? (seed ?? "") : ""}" ${attrs(faulty(s, "seed"))}>
       <button type="button" class="icon-btn" data-action="seed-lock" aria-pressed="${String(locked)}" aria-label="Keep this seed" title="${locked ? "Kept: the same seed each time" : "Keep the seed"}">${icon(locked ? "lock" : "unlock")}</button>
       <button type="button" class="icon-btn" data-action="seed-dice" aria-label="Another seed" title="Another seed, kept">${icon("dice")}</button></div>
     ${s.lastSeed !== null && !(locked && seed === s.lastSeed) && html`<p class="field-hint">Last used: <button type="button" class="st-link mono" data-action="seed-last">${s.lastSeed}</button></p>`}${fault(s, "seed")}</div>`;

@@ -8,7 +8,14 @@ import { denoiseWord, expect } from "./wish.js";
 import { fault, faulty } from "./faults.js";
 import { moreView } from "./more.js";
 
-const SOURCES = { triggerWord: "Trigger word", basePrompt: "Base prompt", prompt: "Yours", style: "Style", mood: "Mood", narrative: "Story" };
+const SOURCES = {
+  triggerWord: "Trigger word",
+  basePrompt: "Base prompt",
+  prompt: "Yours",
+  style: "Style",
+  mood: "Mood",
+  narrative: "Story",
+};
 
 export function panelView(s) {
   return html`<div class="st-scroll">
@@ -24,12 +31,26 @@ export function panelView(s) {
 
 function characterPicker(s) {
   const c = s.character;
-  const adds = c ? [
-    c.triggerWord && "trigger word", c.promptSettings?.basePrompt && "base prompt", c.promptSettings?.style && "style", c.promptSettings?.mood && "mood",
-    c.promptSettings?.negativePrompt && "negative prompt", c.loras?.length && plural(c.loras.length, "LoRA"), c.preferredModel && "model",
-  ].filter(Boolean) : [];
-  const what = !c ? (s.characters.length ? "Draw without a character" : "Works without one, too")
-    : s.form.rawPrompt ? "Adds nothing: the prompt is used as it is" : adds.length ? `Adds ${adds.join(", ")}` : "Has no prompt settings yet";
+  const adds = c
+    ? [
+        c.triggerWord && "trigger word",
+        c.promptSettings?.basePrompt && "base prompt",
+        c.promptSettings?.style && "style",
+        c.promptSettings?.mood && "mood",
+        c.promptSettings?.negativePrompt && "negative prompt",
+        c.loras?.length && plural(c.loras.length, "LoRA"),
+        c.preferredModel && "model",
+      ].filter(Boolean)
+    : [];
+  const what = !c
+    ? s.characters.length
+      ? "Draw without a character"
+      : "Works without one, too"
+    : s.form.rawPrompt
+      ? "Adds nothing: the prompt is used as it is"
+      : adds.length
+        ? `Adds ${adds.join(", ")}`
+        : "Has no prompt settings yet";
   return html`<div class="st-block" data-key="who">
     <button type="button" class="st-who" popovertarget="st-characters" aria-haspopup="menu" aria-label="Character: ${c?.name ?? "none"}. ${what}">
       ${c ? avatar(c, "m") : html`<span class="avatar avatar-m" aria-hidden="true">${icon("user")}</span>`}
@@ -94,18 +115,34 @@ function sizeField(s) {
       ${s.form.initMediaId && html`<button type="button" class="st-shape is-init" data-key="init" data-action="shape" data-id="init" aria-pressed="${String(shape === "init")}" title="The shape of the start picture">${icon("image")}<span>As the start picture</span></button>`}
       ${chips.map((one) => html`<button type="button" class="st-shape" data-key="${one.key}" data-action="shape" data-id="${one.key}" aria-pressed="${String(shape === one.key)}" title="${one.where}: ${one.width} × ${one.height}"><i class="st-glyph is-${one.key}" aria-hidden="true"></i><span>${one.label}</span><small>${one.short}</small></button>`)}
       <button type="button" class="st-shape" data-key="custom" data-action="shape" data-id="custom" aria-pressed="${String(shape === "custom")}" title="Any width and height">${icon("sliders")}<span>Custom</span></button></div></div>
-    ${shape === "custom" && html`<div class="st-custom" data-key="custom-size"><label for="st-width" class="visually-hidden">Width</label><input id="st-width" type="number" inputmode="numeric" data-tune="width" min="${d.sizeMultiple}" max="${d.maxSize || 4096}" step="${d.sizeMultiple}" value="${s.v.width}" ${attrs(faulty(s, "width"))}>
+    ${
+      shape === "custom" &&
+      html`<div class="st-custom" data-key="custom-size"><label for="st-width" class="visually-hidden">Width</label><input id="st-width" type="number" inputmode="numeric" data-tune="width" min="${d.sizeMultiple}" max="${d.maxSize || 4096}" step="${d.sizeMultiple}" value="${s.v.width}" ${attrs(faulty(s, "width"))}>
       <button type="button" class="icon-btn" data-action="swap" aria-label="Swap width and height" title="Swap">${icon("compare")}</button>
       <label for="st-height" class="visually-hidden">Height</label><input id="st-height" type="number" inputmode="numeric" data-tune="height" min="${d.sizeMultiple}" max="${d.maxSize || 4096}" step="${d.sizeMultiple}" value="${s.v.height}" ${attrs(faulty(s, s.errors.height && s.errors.height === s.errors.width ? "width" : "height"))}></div>
-      <p class="field-hint">Multiples of ${d.sizeMultiple}${d.maxSize ? `, up to ${d.maxSize}` : ""}. Best near ${d.width} × ${d.height}.</p>`}
+      <p class="field-hint">Multiples of ${d.sizeMultiple}${d.maxSize ? `, up to ${d.maxSize}` : ""}. Best near ${d.width} × ${d.height}.</p>`
+    }
     ${fault(s, "width")}${s.errors.height !== s.errors.width && fault(s, "height")}</div>`;
 }
 
 function footer(s) {
   const { model, missing } = s.found;
   const n = s.form.batchSize;
-  const seconds = model && expect(s.speed, { model: model.name, steps: s.v.steps, batchSize: n, width: s.v.width ?? model.defaults.width, height: s.v.height ?? model.defaults.height });
-  const facts = model ? [model.label.replace(/ \(.*\)$/, ""), s.v.shape === "init" ? "as the picture" : `${s.v.width} × ${s.v.height}`, seconds && `~${duration(seconds < 10 ? Math.ceil(seconds) : Math.round(seconds / 5) * 5)}`].filter(Boolean)
+  const seconds =
+    model &&
+    expect(s.speed, {
+      model: model.name,
+      steps: s.v.steps,
+      batchSize: n,
+      width: s.v.width ?? model.defaults.width,
+      height: s.v.height ?? model.defaults.height,
+    });
+  const facts = model
+    ? [
+        model.label.replace(/ \(.*\)$/, ""),
+        s.v.shape === "init" ? "as the picture" : `${s.v.width} × ${s.v.height}`,
+        seconds && `~${duration(seconds < 10 ? Math.ceil(seconds) : Math.round(seconds / 5) * 5)}`,
+      ].filter(Boolean)
     : [missing ? `${middle(missing, 28)} is not available` : "No model to draw with"];
   return html`${Object.keys(s.errors).length > 0 && s.errorLine && html`<p class="field-error st-sum" role="alert">${icon("alert")}<span>${s.errorLine}</span></p>`}
     <div class="st-go-row"><div class="st-count" role="group" aria-label="How many pictures">

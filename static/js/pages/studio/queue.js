@@ -23,8 +23,12 @@ function heading(s, t) {
 }
 
 function row(s, t) {
-  const id = taskId(t), known = t.total > 0, running = t.status === "running";
-  const facts = running ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)] : ["Waiting"];
+  const id = taskId(t),
+    known = t.total > 0,
+    running = t.status === "running";
+  const facts = running
+    ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)]
+    : ["Waiting"];
   return html`<li class="st-task ${running ? "is-running" : ""}" data-key="${id}"><span class="st-task-pic">${t.previewUrl ? html`<img src="${t.previewUrl}" alt="">` : icon(running ? "studio" : "clock")}</span>
     <div class="st-task-body">${heading(s, t)}
       ${running && html`<progress max="1" aria-label="${t.title}" ${attrs({ value: known && t.done > 0 ? t.progress : null })}></progress>`}
@@ -33,7 +37,8 @@ function row(s, t) {
 }
 
 function failure(s, t) {
-  const id = taskId(t), error = t.error ?? {};
+  const id = taskId(t),
+    error = t.error ?? {};
   return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body">${heading(s, t)}
     <div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
     ${t.status !== "cancelled" && error.detail && html`<p class="small st-task-error">${error.detail}</p>`}${t.status !== "cancelled" && error.remedy && html`<p class="small muted">${error.remedy}</p>`}

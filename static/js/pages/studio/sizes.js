@@ -31,6 +31,9 @@ export function sizeFor(ratio, { width: native, sizeMultiple: multiple, maxSize 
 
 /** The shape a size belongs to, "custom" when none. */
 export function shapeOf(width, height, defaults) {
-  const hit = SHAPES.find((shape) => { const s = sizeFor(shape.ratio, defaults); return s.width === width && s.height === height; });
+  const hit = SHAPES.find((shape) => {
+    const s = sizeFor(shape.ratio, defaults);
+    return s.width === width && s.height === height;
+  });
   return hit ? hit.key : "custom";
 }

@@ -40,8 +40,20 @@ const frame = (w, h, inner, extra = "") => html`<div class="st-frame ${extra}" d
 function liveView(s, live) {
   const { task } = live;
   const known = task.total > 0;
-  const facts = [known && task.done > 0 && `Step ${number(task.done)} of ${number(task.total)}`, task.rate && `${number(task.rate, task.rate < 10 ? 1 : 0)} steps/s`, eta(task.etaSeconds)].filter(Boolean);
-  const state = task.cancelRequested ? "Stopping…" : task.status === "queued" ? "Waiting for its turn" : known && task.done > 0 ? (task.kind === "upscale_image" ? "Enlarging" : "Drawing") : task.message || "Starting";
+  const facts = [
+    known && task.done > 0 && `Step ${number(task.done)} of ${number(task.total)}`,
+    task.rate && `${number(task.rate, task.rate < 10 ? 1 : 0)} steps/s`,
+    eta(task.etaSeconds),
+  ].filter(Boolean);
+  const state = task.cancelRequested
+    ? "Stopping…"
+    : task.status === "queued"
+      ? "Waiting for its turn"
+      : known && task.done > 0
+        ? task.kind === "upscale_image"
+          ? "Enlarging"
+          : "Drawing"
+        : task.message || "Starting";
   return html`<div class="st-live" data-key="live-${taskId(task)}">
     <div class="st-fit">${frame(live.width, live.height, task.previewUrl ? html`<img src="${task.previewUrl}" alt="Preview of the unfinished picture">` : live.source ? html`<img class="is-dim" src="${thumbUrl(live.source)}" alt="The picture being enlarged">` : html`<span class="st-ghost" aria-hidden="true">${icon("studio")}</span>`, "is-live")}</div>
     <div class="st-progress"><div class="st-progress-line"><strong>${state}</strong><span class="muted small truncate">${facts.join(" · ")}</span><span class="spacer"></span>${known && task.done > 0 && html`<span class="st-percent">${percent(task.progress)}</span>`}
@@ -64,17 +76,31 @@ function problemView(error, { id, title, s }) {
       <button type="button" class="btn btn-ghost" data-action="dismiss">Close</button></div></div>`;
 }
 
-const batchView = (items) => html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="group" aria-label="The pictures of this batch">${items.map((item) => html`<button type="button" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}<p class="st-facts">Choose one to go on from it</p></div>`;
+const batchView = (items) =>
+  html`<div class="st-batch" data-key="batch" data-count="${items.length}" role="group" aria-label="The pictures of this batch">${items.map((item) => html`<button type="button" class="st-batch-cell" data-key="${item.id}" data-action="show" data-id="${item.id}"><img src="${item.previewUrl ?? thumbUrl(item)}" alt="${altOf(item)}"><span class="st-batch-seed mono">${item.seed ?? ""}</span></button>`)}<p class="st-facts">Choose one to go on from it</p></div>`;
 
-const act = (name, glyph, label, more = {}) => html`<button type="button" class="btn btn-ghost btn-small" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
-const item_ = (name, glyph, label, more = {}) => html`<button type="button" role="menuitem" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
+const act = (name, glyph, label, more = {}) =>
+  html`<button type="button" class="btn btn-ghost btn-small" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
+const item_ = (name, glyph, label, more = {}) =>
+  html`<button type="button" role="menuitem" data-action="${name}" ${attrs(more)}>${icon(glyph)}<span>${label}</span></button>`;
 
 function resultView(s, item) {
-  const facts = [item.model && middle(s.labelOf(item.model), 28), `${item.width} × ${item.height}`, item.seed !== null && item.seed !== undefined && html`seed <button type="button" class="st-link mono" data-action="recall-seed" title="Use this seed">${item.seed}</button>`, s.took(item) && `took ${duration(s.took(item) / 1000)}`, ago(item.createdAt), { upscaled: "upscaled", imported: "imported" }[item.origin]].filter(Boolean);
+  const facts = [
+    item.model && middle(s.labelOf(item.model), 28),
+    `${item.width} × ${item.height}`,
+    item.seed !== null &&
+      item.seed !== undefined &&
+      html`seed <button type="button" class="st-link mono" data-action="recall-seed" title="Use this seed">${item.seed}</button>`,
+    s.took(item) && `took ${duration(s.took(item) / 1000)}`,
+    ago(item.createdAt),
+    { upscaled: "upscaled", imported: "imported" }[item.origin],
+  ].filter(Boolean);
   const owner = s.characters.find((c) => c.id === (item.characterId ?? s.form.characterId));
   const recipe = { disabled: !item.hasRecipe, title: item.hasRecipe ? undefined : "This picture carries no recipe" };
   const batch = s.batchOf(item);
-  const upscalers = s.catalog.engines.filter((e) => e.available).flatMap((e) => (e.upscalers ?? []).filter((name) => name !== "lanczos").map((name) => ({ name, engine: e.name })));
+  const upscalers = s.catalog.engines
+    .filter((e) => e.available)
+    .flatMap((e) => (e.upscalers ?? []).filter((name) => name !== "lanczos").map((name) => ({ name, engine: e.name })));
   return html`<div class="st-result" data-key="result">
     <div class="st-fit"><button type="button" class="st-zoom" data-action="zoom" aria-label="Open large" title="Open large (Enter)">${frame(item.width, item.height, html`<img src="${fileUrl(item)}" alt="${altOf(item)}" data-key="img-${item.id}">`)}</button></div>
     <div class="st-acts"><div class="st-acts-row" role="toolbar" aria-label="What to do with this picture">
@@ -97,7 +123,12 @@ function resultView(s, item) {
       ${s.notes(item).map((note) => html`<p class="small muted st-note">${icon("info")}<span>${note}</span></p>`)}</div></div>`;
 }
 
-const IDEAS = ["portrait, warm smile, soft morning light", "reading in a café window, rainy street outside", "city rooftop at sunset, wind in the hair", "close-up, red scarf, snow falling"];
+const IDEAS = [
+  "portrait, warm smile, soft morning light",
+  "reading in a café window, rainy street outside",
+  "city rooftop at sunset, wind in the hair",
+  "close-up, red scarf, snow falling",
+];
 
 function welcome(s) {
   const none = s.characters.length === 0;
@@ -114,8 +145,10 @@ function welcome(s) {
 function strip(s) {
   const items = s.items ?? [];
   if (!items.length && !s.active.length) return "";
-  const inSession = items.filter((i) => s.session.has(i.id)), before = items.filter((i) => !s.session.has(i.id));
-  const cell = (item) => html`<button type="button" role="option" class="st-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" ${attrs({ "aria-selected": String(item.id === s.current?.id && s.view.kind === "item"), tabindex: item.id === (s.current ?? items[0])?.id ? 0 : -1, "aria-label": altOf(item).slice(0, 120) })}><img src="${thumbUrl(item)}" alt="" loading="lazy">${item.starred && html`<span class="st-cell-star">${icon("star-filled")}</span>`}</button>`;
+  const inSession = items.filter((i) => s.session.has(i.id)),
+    before = items.filter((i) => !s.session.has(i.id));
+  const cell = (item) =>
+    html`<button type="button" role="option" class="st-cell" data-key="${item.id}" data-action="show" data-id="${item.id}" ${attrs({ "aria-selected": String(item.id === s.current?.id && s.view.kind === "item"), tabindex: item.id === (s.current ?? items[0])?.id ? 0 : -1, "aria-label": altOf(item).slice(0, 120) })}><img src="${thumbUrl(item)}" alt="" loading="lazy">${item.starred && html`<span class="st-cell-star">${icon("star-filled")}</span>`}</button>`;
   return html`<div class="st-strip" data-key="strip"><div class="st-strip-list" role="listbox" aria-label="Latest pictures" aria-orientation="horizontal">
     ${s.live && html`<button type="button" role="option" class="st-cell is-live" data-key="live" data-action="show-live" aria-selected="${String(s.view.kind === "live")}" aria-label="In work" tabindex="-1">${s.live.task.previewUrl ? html`<img src="${s.live.task.previewUrl}" alt="">` : icon("studio")}<progress max="1" aria-hidden="true" ${attrs({ value: s.live.task.status === "queued" ? 0 : s.live.task.total && s.live.task.done > 0 ? s.live.task.progress : null })}></progress></button>`}
     ${inSession.map(cell)}

@@ -3,8 +3,20 @@ import { SHAPES, shapeOf, sizeFor } from "./sizes.js";
 
 /** An untouched form. `tuned` keeps, per model, only what differs from that model's defaults. */
 export const fresh = () => ({
-  characterId: "", prompt: "", negativePrompt: "", rawPrompt: false, engine: "auto", model: "", batchSize: 1,
-  loras: null, seed: null, seedLocked: false, initMediaId: "", denoise: 0.6, tuned: {}, typed: null,
+  characterId: "",
+  prompt: "",
+  negativePrompt: "",
+  rawPrompt: false,
+  engine: "auto",
+  model: "",
+  batchSize: 1,
+  loras: null,
+  seed: null,
+  seedLocked: false,
+  initMediaId: "",
+  denoise: 0.6,
+  tuned: {},
+  typed: null,
 });
 
 const slashes = (name) => String(name).replaceAll("\\", "/");
@@ -22,12 +34,15 @@ export function resolve(catalog, form, character) {
   const usable = catalog.engines.filter((e) => e.available && (form.engine === "auto" || e.name === form.engine));
   const pool = catalog.models.filter((m) => m.family && usable.some((e) => e.name === m.engine));
   const wanted = form.model || character?.preferredModel || "";
-  const model = wanted ? pool.find((m) => sameName(m.name, wanted)) ?? null : standard(pool);
+  const model = wanted ? (pool.find((m) => sameName(m.name, wanted)) ?? null) : standard(pool);
   return {
-    model, wanted, usable, pool,
+    model,
+    wanted,
+    usable,
+    pool,
     missing: wanted && !model ? wanted : "",
     from: form.model ? "chosen" : wanted ? "character" : "default",
-    engine: model ? catalog.engines.find((e) => e.name === model.engine) : usable[0] ?? null,
+    engine: model ? catalog.engines.find((e) => e.name === model.engine) : (usable[0] ?? null),
     standard: standard(pool),
   };
 }
@@ -43,12 +58,15 @@ export function values(form, model, character) {
   for (const name of TUNABLE) out[name] = own[name] ?? d?.[name] ?? null;
   out.shape = own.shape ?? (form.initMediaId ? "init" : "square");
   if (out.shape === "init" && !form.initMediaId) out.shape = "square";
-  const size = !d || out.shape === "init" ? { width: null, height: null }
-    : out.shape === "custom" ? { width: own.width ?? d.width, height: own.height ?? d.height }
-      : sizeFor((SHAPES.find((s) => s.key === out.shape) ?? SHAPES[0]).ratio, d);
+  const size =
+    !d || out.shape === "init"
+      ? { width: null, height: null }
+      : out.shape === "custom"
+        ? { width: own.width ?? d.width, height: own.height ?? d.height }
+        : sizeFor((SHAPES.find((s) => s.key === out.shape) ?? SHAPES[0]).ratio, d);
   out.width = size.width;
   out.height = size.height;
-  out.loras = form.loras ?? (form.rawPrompt ? [] : character?.loras ?? []);
+  out.loras = form.loras ?? (form.rawPrompt ? [] : (character?.loras ?? []));
   out.lorasInherited = form.loras === null && out.loras.length > 0;
   out.negative = d ? d.negativePrompt : true;
   return out;
@@ -59,7 +77,10 @@ export function tune(form, model, changes) {
   const key = modelKey(model);
   const own = { ...form.tuned[key], ...changes };
   for (const name of TUNABLE) if (own[name] === model.defaults?.[name]) delete own[name];
-  if (own.shape !== "custom") { delete own.width; delete own.height; }
+  if (own.shape !== "custom") {
+    delete own.width;
+    delete own.height;
+  }
   if (own.shape === (form.initMediaId ? "init" : "square")) delete own.shape;
   for (const name of Object.keys(own)) if (own[name] === null || own[name] === undefined || own[name] === "") delete own[name];
   const tuned = { ...form.tuned, [key]: own };
@@ -123,7 +144,10 @@ export function fromRequest(request, form, catalog) {
 /** Back from a recalled, complete prompt to what was typed, with the character composed in again. */
 export function compose(form, character) {
   const theirs = (character?.promptSettings?.negativePrompt ?? "").trim();
-  const negative = theirs && form.negativePrompt.startsWith(theirs) ? form.negativePrompt.slice(theirs.length).replace(/^[\s,]+/, "") : form.negativePrompt;
+  const negative =
+    theirs && form.negativePrompt.startsWith(theirs)
+      ? form.negativePrompt.slice(theirs.length).replace(/^[\s,]+/, "")
+      : form.negativePrompt;
   return { rawPrompt: false, typed: null, loras: null, prompt: form.typed ?? form.prompt, negativePrompt: negative };
 }
 
@@ -145,4 +169,5 @@ export const expect = (known, { model, steps, batchSize, width, height }) =>
   known[model] && steps && width ? known[model] * steps * (batchSize || 1) * ((width * height) / 1e6) : null;
 
 /** How much a start picture changes, in words. */
-export const denoiseWord = (d) => (d <= 0.25 ? "barely changed" : d <= 0.45 ? "subtle" : d <= 0.7 ? "clear change" : d < 0.95 ? "strong change" : "almost a new picture");
+export const denoiseWord = (d) =>
+  d <= 0.25 ? "barely changed" : d <= 0.45 ? "subtle" : d <= 0.7 ? "clear change" : d < 0.95 ? "strong change" : "almost a new picture";
