@@ -36,14 +36,6 @@ class Clock(Protocol):
     def status(self) -> dict[str, Any]: ...
 
 
-class Workers(Protocol):
-    """The local queue, as far as the status needs it."""
-
-    alive: bool
-
-    def running_ids(self) -> list[str]: ...
-
-
 class Samples:
     """CPU, memory, GPU and disk every two seconds, kept for two minutes and told to the browser."""
 
