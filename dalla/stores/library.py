@@ -198,6 +198,10 @@ class Library:
             raise
         except exc.DBAPIError as error:
             raise explain(error.orig or error, self.file) from error
+        except exc.TimeoutError as error:  # every connection of the pool is in use
+            raise StorageError(
+                "The database is busy with too many requests at once. Nothing was changed.", remedy="Try again."
+            ) from error
         except sqlite3.Error as error:  # from setting up a connection
             raise explain(error, self.file) from error
 

@@ -291,3 +291,16 @@ def test_without_the_word_index_the_prompts_are_read(library):
     media.update(["media_1"], prompt="city")
     media.delete(["media_2"])
     assert found(words=["city"]) == ["media_1"]
+
+
+def test_a_pool_without_a_free_connection_is_said(tmp_path, monkeypatch):
+    from sqlalchemy import exc
+
+    library = Library.open(tmp_path / "dalla.db")
+    monkeypatch.setattr(
+        library.engine.pool, "connect", lambda: (_ for _ in ()).throw(exc.TimeoutError("QueuePool limit"))
+    )
+    with pytest.raises(StorageError, match="busy"), library.read():
+        pass
+    monkeypatch.undo()
+    library.close()
