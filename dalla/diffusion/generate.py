@@ -7,7 +7,6 @@ batch needs no more memory than one picture.
 
 from __future__ import annotations
 
-import io
 import logging
 import math
 import threading
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dalla import imaging
 from dalla.diffusion import hardware, loras
 from dalla.diffusion.families import family as family_of
 from dalla.diffusion.preview import Previewer
@@ -179,7 +179,7 @@ class Generator:
                 ).images[0]
                 if cancel.is_set():
                     raise Cancelled("Cancelled.")
-                images.append(png(picture))
+                images.append(imaging.to_png(picture))
         listener.progress(1, 1, "Done")
         return Drawn(images, loaded.hardware.device, loaded.hardware.precision, notes + encoded.notes)
 
@@ -209,17 +209,8 @@ class Generator:
 
 def cover(data: bytes, width: int, height: int) -> Any:
     """Read a picture and fill the size with it: scaled, the overhang cut off evenly."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     try:
-        with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.fit(image.convert("RGB"), (width, height), Image.Resampling.LANCZOS)
-    except (OSError, UnidentifiedImageError) as exc:
-        raise InvalidInput.field("initImage", f"The start picture cannot be read: {exc}.") from exc
-
-
-def png(image: Any) -> bytes:
-    """Return an image as PNG bytes: the same pixels give the same bytes."""
-    out = io.BytesIO()
-    image.save(out, "PNG", compress_level=4)
-    return out.getvalue()
+        picture = imaging.open_image(data)
+    except DallaError as exc:
+        raise InvalidInput.field("initImage", f"The start picture cannot be read: {exc.detail}") from exc
+    return imaging.fit_cover(imaging.flatten(picture.image), width, height)

@@ -16,7 +16,7 @@ import dalla
 from dalla.errors import DallaError
 from dalla.events import EventBus
 from dalla.jobs.base import JobQueue, TaskStore
-from dalla.records.media import MediaFilter
+from dalla.records.media import MediaFilter, MediaItem
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
 from dalla.services.generation import Engines
@@ -311,11 +311,16 @@ class System:
         failed, _, _ = self._tasks.page(statuses=["failed", "interrupted"], limit=5)
         tasks = self._tasks.counts()
         status = self.status()
+        newest = {item.character_id: item for item in reversed(recent.items)}  # asks the store only for the others
         return {
             "checklist": self._checklist(bool(characters), recent.total > 0, status),
             "needsYou": self._needs(status, failed),
             "characters": [
-                self._characters.public(c) | {"mediaCount": counts.get(c.id, 0), "lastMedia": self._last_media(c.id)}
+                self._characters.public(c)
+                | {
+                    "mediaCount": counts.get(c.id, 0),
+                    "lastMedia": self._last_media(c.id, newest) if c.id in counts else None,
+                }
                 for c in characters[:24]
             ],
             "characterCount": len(characters),
@@ -326,9 +331,12 @@ class System:
             "status": {"status": status["status"], "comfyui": status["comfyui"], "builtin": status["builtin"]},
         }
 
-    def _last_media(self, character_id: str) -> dict[str, Any] | None:
-        page = self._gallery.page(MediaFilter(character_id=character_id), limit=1, cursor=None, sort="newest")
-        return self._gallery.public(page.items[0]) if page.items else None
+    def _last_media(self, character_id: str, newest: dict[str | None, MediaItem]) -> dict[str, Any] | None:
+        item = newest.get(character_id)
+        if item is None:
+            page = self._gallery.page(MediaFilter(character_id=character_id), limit=1, cursor=None, sort="newest")
+            item = page.items[0] if page.items else None
+        return self._gallery.public(item) if item else None
 
     @staticmethod
     def _checklist(has_character: bool, has_picture: bool, status: dict[str, Any]) -> list[dict[str, Any]]:
