@@ -1,4 +1,4 @@
-"""The embedded queue: threads of this process in lanes (gpu 1, net 4, cpu = cores).
+"""The embedded queue: threads of this process in lanes (gpu 1, net 4, publish 4, runs 4, cpu = cores).
 
 The row in the task store is the truth. A worker claims it with a conditional update, a heartbeat
 thread keeps it alive and carries cancel requests to it, and at start whatever a dead process left
@@ -153,7 +153,7 @@ class LocalQueue:
     ) -> None:
         self.tasks = tasks
         self.events = events
-        self.lanes = lanes or {"gpu": 1, "net": 4, "cpu": max(1, os.cpu_count() or 1)}
+        self.lanes = lanes or {"gpu": 1, "net": 4, "publish": 4, "runs": 4, "cpu": max(1, os.cpu_count() or 1)}
         self.immediate = immediate
         self.owner = this_process()
         self._kinds: dict[str, Kind] = {}

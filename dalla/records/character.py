@@ -70,6 +70,7 @@ class Character(Record):
     timezone: str | None = None
     loras: list[LoraUse] = Field(default_factory=list)
     avatar_media_id: str | None = None
+    dry_run: bool = False  # posts of this character are only rehearsed
 
 
 class TrashedCharacter(Character):
@@ -87,7 +88,12 @@ class Prompt(Record):
     prompt: str = ""
     caption: str | None = None
     created_at: str | None = None
+    updated_at: str | None = None
     used: bool = False
+    used_at: str | None = None
+    used_in: list[dict[str, Any]] = Field(default_factory=list)  # {"type": "media"|"post"|"run", "id", "at"}
+    source: str = "manual"  # manual | ideas | import | task
+    captions: list[dict[str, Any]] = Field(default_factory=list)  # older versions, newest last
 
 
 class ScheduledTask(Record):
@@ -99,5 +105,8 @@ class ScheduledTask(Record):
     schedule: str = ""
     active: bool = True
     config: dict[str, Any] = Field(default_factory=dict)
+    timezone: str | None = None
+    missed_run_policy: str = "skip"
+    dry_run: bool = False
     created_at: str | None = None
     updated_at: str | None = None

@@ -251,6 +251,10 @@ class Gallery:
         if ids:
             self._events.publish("media.updated", {"ids": ids[:500], "count": len(ids)})
 
+    def mark_posted(self, ids: list[str]) -> None:
+        """Note that these pictures are live somewhere."""
+        self._changed(self._media.update(ids, posted=True, updated_at=now_iso()))
+
     # ------------------------------------------------------------ collections
 
     def collections(self) -> list[Collection]:

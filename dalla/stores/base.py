@@ -9,6 +9,9 @@ from typing import Any, Protocol, TypeVar
 
 from dalla.records.base import Record
 from dalla.records.media import Collection, MediaFilter, MediaItem
+from dalla.records.notice import Delivery, Notification, Webhook
+from dalla.records.post import EDITABLE, AccountState, Attempt, OutboxRequest, Post, PostFilter
+from dalla.records.run import Run, TaskState
 
 R = TypeVar("R", bound=Record)
 
@@ -183,3 +186,236 @@ class IdempotencyStore(Protocol):
         """Free the keys whose request died with its process (at start, when no request can be running)."""
 
     def purge(self, before: str) -> int: ...
+
+
+class PostStore(Protocol):
+    """Posts with their attempts, and the outbox of dry runs. Every change of state is one conditional update."""
+
+    def insert(self, post: Post) -> Post:
+        """Raises Conflict when the id, or (task_id, platform, slot), is taken."""
+
+    def get(self, id: str) -> Post:
+        """Raises NotFound."""
+
+    def get_many(self, ids: list[str]) -> list[Post]: ...
+
+    def page(self, where: PostFilter, *, limit: int = 50, cursor: str | None = None, sort: str = "newest") -> Page:
+        """By `scheduled_at`, else `created_at`. sort: newest | soonest. InvalidInput: bad cursor."""
+
+    def between(self, start: str, end: str, *, character_id: str | None = None) -> list[Post]:
+        """Return the posts whose time lies in [start, end), oldest first, for the calendar."""
+
+    def for_slot(self, task_id: str, platform: str, slot: str) -> Post | None: ...
+
+    def edit(
+        self, id: str, *, if_revision: int | None = None, only_from: frozenset[str] = EDITABLE, **changes: Any
+    ) -> Post:
+        """Change fields (not the status) of a post that may still be edited. Raises NotFound, Conflict, Stale."""
+
+    def transition(
+        self, id: str, to: str, *, only_from: frozenset[str] | None = None, owned_by: str | None = None, **fields: Any
+    ) -> Post:
+        """Change the status if POST_TRANSITIONS (and `only_from`, and the lease's owner) allow it.
+
+        Raises NotFound, Conflict: exactly one caller wins.
+        """
+
+    def save(self, id: str, owner: str, **fields: Any) -> Post:
+        """Set fields of a post this owner holds the lease of. Raises Conflict when it has lost it."""
+
+    def claim(
+        self,
+        owner: str,
+        now: str,
+        until: str,
+        *,
+        gaps: dict[str, int],
+        skip: set[tuple[str, str]],
+        limit: int = 10,
+        only: str | None = None,
+    ) -> list[Post]:
+        """Take due posts: status scheduled -> claimed, due_at <= now (or just `only`), oldest first.
+
+        At most one per account (character, platform), none for an account that has one in flight
+        (claimed, uploading, publishing) or in `skip`, none within `gaps[platform]` seconds of the
+        account's last published one. Atomic: two processes never get the same post, nor two posts of one account.
+        """
+
+    def adopt(self, owner: str, now: str, until: str, *, limit: int = 10) -> list[Post]:
+        """Take posts in flight whose lease has run out, to be recovered by their state."""
+
+    def resume(self, owner: str, now: str, until: str, *, limit: int = 10) -> list[Post]:
+        """Take posts in flight without an owner whose `due_at` has come (waiting for the platform)."""
+
+    def abandon(self, owners: Iterable[str], now: str) -> int:
+        """Let the leases of dead owners run out at once; return how many."""
+
+    def owners(self) -> set[str]:
+        """Return who holds leases of posts in flight."""
+
+    def renew(self, id: str, owner: str, until: str) -> bool:
+        """Lengthen the lease; False when it is lost."""
+
+    def overdue(self, before: str) -> list[Post]:
+        """Return posts not in flight and not settled that were wanted before that moment."""
+
+    def counts(self, *, character_id: str | None = None) -> dict[str, int]:
+        """Return how many posts are in each status, and "held"."""
+
+    def next_due(self) -> str | None:
+        """Return the earliest moment something is due (scheduled, or waiting in flight)."""
+
+    def last_published(self, character_id: str, platform: str) -> Post | None: ...
+
+    def similar(
+        self, character_id: str, platform: str, *, caption: str, sha256: list[str], after: str, except_id: str
+    ) -> list[Post]:
+        """Return posts since `after` with the same caption or one of these prepared pictures."""
+
+    def used_media(self, character_id: str, platform: str | None = None) -> set[str]:
+        """Return the ids of pictures that are in a post which is not cancelled, failed, missed or a dry run."""
+
+    def posted_media(self, media_ids: list[str]) -> dict[str, list[str]]:
+        """Return the platforms each of these pictures was published on."""
+
+    def file_hashes(self, *, settled_before: str) -> set[str]:
+        """Return the hashes of prepared pictures that some post still needs (all but those settled before)."""
+
+    def delete(self, id: str) -> Post:
+        """Remove a draft, cancelled, failed, missed or dry-run post with its attempts. Raises NotFound, Conflict."""
+
+    def begin_attempt(self, attempt: Attempt) -> Attempt: ...
+
+    def end_attempt(self, id: int, **fields: Any) -> None: ...
+
+    def attempts(self, post_id: str) -> list[Attempt]: ...
+
+    def add_outbox(self, request: OutboxRequest) -> OutboxRequest: ...
+
+    def outbox(self, *, post_id: str | None = None, limit: int = 50, cursor: str | None = None) -> Page: ...
+
+    def clear_outbox(self, before: str | None = None) -> int: ...
+
+
+class AccountStore(Protocol):
+    """What is known about each account (character on a platform)."""
+
+    def get(self, character_id: str, platform: str) -> AccountState:
+        """Return what is known; a fresh record for an account never seen."""
+
+    def all(self) -> list[AccountState]: ...
+
+    def save(self, character_id: str, platform: str, **changes: Any) -> AccountState:
+        """Set fields in one transaction and return the row."""
+
+    def count_failure(self, character_id: str, platform: str, error: str, now: str) -> int:
+        """Add one to the failures in a row and return how many there are."""
+
+    def delete(self, character_id: str) -> None: ...
+
+
+class RunStore(Protocol):
+    """Runs of scheduled tasks, and what is remembered about each task."""
+
+    def insert(self, run: Run) -> Run:
+        """Raises Conflict when the task has a run for this slot."""
+
+    def get(self, id: str) -> Run:
+        """Raises NotFound."""
+
+    def update(self, id: str, *, only_from: frozenset[str] | None = None, **fields: Any) -> Run:
+        """Raises NotFound, Conflict (not in `only_from`)."""
+
+    def page(
+        self,
+        *,
+        task_id: str | None = None,
+        character_id: str | None = None,
+        statuses: list[str] | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page: ...
+
+    def unfinished(self) -> list[Run]: ...
+
+    def delete_before(self, moment: str) -> int: ...
+
+    def state(self, task_id: str) -> TaskState | None: ...
+
+    def states(self) -> dict[str, TaskState]: ...
+
+    def save_states(self, states: list[TaskState]) -> None:
+        """Insert or replace many in one transaction."""
+
+    def delete_states(self, task_ids: list[str]) -> None: ...
+
+    def due(self, now: str, *, limit: int = 1000) -> list[TaskState]:
+        """Return the states whose `next_due` has come, oldest first."""
+
+    def next_due(self) -> str | None: ...
+
+    def fire(self, state: TaskState, run: Run | None, *, expected_due: str | None) -> bool:
+        """Move the task on to `state` and insert the run in one transaction.
+
+        False, and nothing changed, when `next_due` is no longer `expected_due` (another process was
+        first) or the slot has a run already.
+        """
+
+
+class LeaseStore(Protocol):
+    """Who may do what only one process may do, and switches for everybody."""
+
+    def acquire(self, name: str, owner: str, now: str, until: str) -> bool:
+        """Take or renew the lease; False while somebody else holds it."""
+
+    def release(self, name: str, owner: str) -> None: ...
+
+    def holder(self, name: str) -> tuple[str, str, str] | None:
+        """Return (owner, until, heartbeat_at)."""
+
+    def switch(self, name: str) -> Any:
+        """Return the value of a switch; None when it was never set."""
+
+    def set_switch(self, name: str, value: Any, now: str) -> None: ...
+
+    def change_switch(self, name: str, now: str, change: Callable[[Any], Any]) -> Any:
+        """Read, change and write a switch as one step; return the new value."""
+
+
+class NoticeStore(Protocol):
+    """Notifications, webhooks and their deliveries."""
+
+    def notify(self, notice: Notification) -> Notification:
+        """Add it; one with the same `key` is replaced (and unread again)."""
+
+    def notifications(self, *, unread: bool = False, limit: int = 50, cursor: str | None = None) -> Page: ...
+
+    def unread(self) -> int: ...
+
+    def mark_read(self, ids: list[str] | None, now: str) -> int:
+        """None: all of them."""
+
+    def resolve(self, key: str) -> None:
+        """Remove what is settled."""
+
+    def delete_notifications(self, before: str) -> int: ...
+
+    def webhooks(self) -> list[Webhook]: ...
+
+    def webhook(self, id: str) -> Webhook:
+        """Raises NotFound."""
+
+    def save_webhook(self, webhook: Webhook) -> Webhook: ...
+
+    def delete_webhook(self, id: str) -> None:
+        """Raises NotFound."""
+
+    def add_delivery(self, delivery: Delivery) -> Delivery: ...
+
+    def due_deliveries(self, now: str, *, limit: int = 50) -> list[Delivery]: ...
+
+    def save_delivery(self, id: str, **fields: Any) -> Delivery: ...
+
+    def deliveries(self, webhook_id: str, *, limit: int = 50, cursor: str | None = None) -> Page: ...
+
+    def delete_deliveries(self, before: str) -> int: ...

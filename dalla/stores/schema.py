@@ -171,3 +171,248 @@ revisions = Table(
     Column("name", String(32), primary_key=True),
     Column("value", BigInteger, nullable=False),
 )
+
+# ---------------------------------------------------------------- publishing
+
+posts = Table(
+    "posts",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("character_id", String(100), nullable=False),
+    Column("platform", String(32), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("media_ids", _Json, nullable=False),
+    Column("caption", Text, nullable=False),
+    Column("alt_texts", _Json, nullable=False),
+    Column("options", _Json, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("hold", String(16)),
+    Column("hold_reason", Text),
+    Column("dry_run", Boolean, nullable=False),
+    Column("scheduled_at", String(32)),
+    Column("due_at", String(32)),
+    Column("deferred_reason", Text),
+    Column("source", String(16), nullable=False),
+    Column("task_id", String(100)),
+    Column("run_id", String(100)),
+    Column("slot", String(100)),
+    Column("group_id", String(100)),
+    Column("prompt_id", String(100)),
+    Column("files", _Json, nullable=False),
+    Column("snapshot", _Json),
+    Column("remote", _Json, nullable=False),
+    Column("publish_started_at", String(32)),
+    Column("looks", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", _Json),
+    Column("warnings", _Json, nullable=False),
+    Column("platform_post_id", String(200)),
+    Column("permalink", Text),
+    Column("published_at", String(32)),
+    Column("lease_owner", Text),
+    Column("lease_until", String(32)),
+    Column("job_id", String(100)),
+    Column("approved_at", String(32)),
+    Column("revision", Integer, nullable=False),
+    Column("when_at", String(32), nullable=False),  # scheduled_at, else created_at: the order of lists and the calendar
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    # One post per slot of a rule and platform, whoever ticks. Posts without a rule have no slot and do not collide.
+    Index("uq_posts_slot", "task_id", "platform", "slot", unique=True),
+    Index("ix_posts_due", "status", "due_at"),
+    Index("ix_posts_lease", "status", "lease_until"),
+    Index("ix_posts_account", "character_id", "platform", "status"),
+    Index("ix_posts_when", "when_at", "seq"),
+    Index("ix_posts_status_when", "status", "when_at", "seq"),
+    Index("ix_posts_character_when", "character_id", "when_at", "seq"),
+    Index("ix_posts_run", "run_id"),
+    Index("ix_posts_group", "group_id"),
+)
+
+# Which post uses which picture: "posted to" badges, queue order, duplicates.
+post_media = Table(
+    "post_media",
+    metadata,
+    Column("post_seq", _Seq, ForeignKey("posts.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("media_id", String(100), primary_key=True),
+    Index("ix_post_media_media", "media_id", "post_seq"),
+)
+
+post_attempts = Table(
+    "post_attempts",
+    metadata,
+    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("post_id", String(100), nullable=False),
+    Column("step", String(32), nullable=False),
+    Column("started_at", String(32), nullable=False),
+    Column("ended_at", String(32)),
+    Column("outcome", String(16), nullable=False),
+    Column("http", Integer),
+    Column("code", String(64)),
+    Column("subcode", String(64)),
+    Column("trace", String(200)),
+    Column("detail", Text, nullable=False),
+    Index("ix_attempts_post", "post_id", "id"),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("post_id", String(100)),
+    Column("character_id", String(100)),
+    Column("platform", String(32), nullable=False),
+    Column("method", String(16), nullable=False),
+    Column("url", Text, nullable=False),
+    Column("headers", _Json, nullable=False),
+    Column("body", _Json),
+    Column("at", String(32), nullable=False),
+    Index("ix_outbox_post", "post_id", "id"),
+    Index("ix_outbox_at", "at"),
+)
+
+platform_accounts = Table(
+    "platform_accounts",
+    metadata,
+    Column("character_id", String(100), primary_key=True),
+    Column("platform", String(32), primary_key=True),
+    Column("username", Text),
+    Column("account_type", String(64)),
+    Column("checked_at", String(32)),
+    Column("check_ok", Boolean),
+    Column("check_detail", Text),
+    Column("check_remedy", Text),
+    Column("quota_used", Integer),
+    Column("quota_total", Integer),
+    Column("quota_at", String(32)),
+    Column("token_issued_at", String(32)),
+    Column("token_expires_at", String(32)),
+    Column("token_fingerprint", String(64)),
+    Column("last_success_at", String(32)),
+    Column("last_error_at", String(32)),
+    Column("last_error", Text),
+    Column("breaker_reason", Text),
+    Column("breaker_code", String(64)),
+    Column("breaker_since", String(32)),
+    Column("breaker_until", String(32)),
+    Column("failures", Integer, nullable=False),
+    Column("paused", Boolean, nullable=False),
+    Column("extra", _Json, nullable=False),
+    Column("updated_at", String(32), nullable=False),
+)
+
+# ---------------------------------------------------------------- the scheduler
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("task_id", String(100), nullable=False),
+    Column("character_id", String(100)),
+    Column("type", String(32), nullable=False),
+    Column("trigger", String(16), nullable=False),
+    Column("slot", String(100), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("late_seconds", Float),
+    Column("steps", _Json, nullable=False),
+    Column("result", _Json),
+    Column("error", _Json),
+    Column("reason", Text),
+    Column("job_id", String(100)),
+    Column("media_ids", _Json, nullable=False),
+    Column("post_ids", _Json, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("started_at", String(32)),
+    Column("finished_at", String(32)),
+    Index("uq_runs_slot", "task_id", "slot", unique=True),
+    Index("ix_runs_newest", "created_at", "seq"),
+    Index("ix_runs_task", "task_id", "created_at", "seq"),
+    Index("ix_runs_status", "status", "created_at"),
+)
+
+schedule_state = Table(
+    "schedule_state",
+    metadata,
+    Column("task_id", String(100), primary_key=True),
+    Column("fingerprint", String(64), nullable=False),
+    Column("next_due", String(32)),
+    Column("last_slot", String(100)),
+    Column("last_run_id", String(100)),
+    Column("last_run_at", String(32)),
+    Column("last_status", String(16)),
+    Column("data", _Json, nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Index("ix_schedule_due", "next_due"),
+)
+
+# Who may do what only one may do at a time ("scheduler", "publisher"), and one row of switches.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("until", String(32), nullable=False),
+    Column("heartbeat_at", String(32), nullable=False),
+)
+
+switches = Table(
+    "switches",
+    metadata,
+    Column("name", String(64), primary_key=True),  # "paused"
+    Column("value", _Json),
+    Column("updated_at", String(32), nullable=False),
+)
+
+# ---------------------------------------------------------------- telling people and programs
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("level", String(16), nullable=False),
+    Column("kind", String(64), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("href", Text),
+    Column("action", Text),
+    Column("character_id", String(100)),
+    Column("key", String(200), unique=True),
+    Column("created_at", String(32), nullable=False),
+    Column("read_at", String(32)),
+    Index("ix_notifications_newest", "created_at", "seq"),
+)
+
+webhooks = Table(
+    "webhooks",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("events", _Json, nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+)
+
+webhook_deliveries = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("webhook_id", String(100), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event", String(64), nullable=False),
+    Column("body", _Json, nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_try_at", String(32)),
+    Column("response_code", Integer),
+    Column("detail", Text, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Index("ix_deliveries_due", "status", "next_try_at"),
+    Index("ix_deliveries_webhook", "webhook_id", "created_at", "seq"),
+)

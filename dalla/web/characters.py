@@ -60,12 +60,14 @@ class CharacterBody(RequestBody):
     timezone: str | None = None
     loras: list[LoraBody] | None = Field(None, max_length=50)
     avatar_media_id: str | None = Field(None, max_length=100)
+    dry_run: bool | None = Field(None, description="Only rehearse the posts of this character")
 
     def values(self) -> dict[str, Any]:
         """Return the sent fields, nested ones as plain dicts of what was sent."""
         values = self.model_dump(exclude_unset=True, exclude={"id", "created_at", "updated_at"})
-        if values.get("is_active", True) is None:
-            del values["is_active"]
+        for switch in ("is_active", "dry_run"):
+            if values.get(switch, True) is None:
+                del values[switch]
         return values
 
 
