@@ -1,13 +1,15 @@
 """The in-process timer: APScheduler wakes us, the stores say what is due.
 
-Housekeeping only: trash past its days, answers to idempotency keys, tasks of dead workers,
-temp files. Times of cron rules are never computed here (APScheduler counts Monday as 0).
+Two beats: every TICK_SECONDS, and once more exactly when the next thing is due, so that a post goes out on
+its second and not on the next tick. Times of cron rules are never computed here (APScheduler counts Monday
+as 0). Hourly chores: trash past its days, answers to idempotency keys, tokens to renew, temp files.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,16 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dalla.paths import remove_stale_temps
-from dalla.times import ago_iso, now_iso
+from dalla.times import ago_iso, now_iso, parse
 
 if TYPE_CHECKING:
     from dalla.wiring import Container
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 30
+TICK_SECONDS = 15
 FIRST_CHORES_SECONDS = 60
 KEEP_FINISHED_TASKS_DAYS = 90
+KEEP_RUNS_DAYS = 365
 
 
 class Clock:
@@ -36,6 +39,8 @@ class Clock:
         self._last_tick: str | None = None
         self._last_tick_monotonic = 0.0
         self._failures: dict[str, str] = {}
+        self._ticking = threading.Lock()
+        self._asked = threading.Event()
 
     def start(self) -> None:
         from apscheduler.schedulers.background import BackgroundScheduler
@@ -72,8 +77,36 @@ class Clock:
         return {"status": "error" if self._failures else "ok", "detail": detail, "lastTick": self._last_tick}
 
     def _tick(self) -> None:
+        self._asked.set()
+        if not self._ticking.acquire(blocking=False):
+            return  # the beat before is still at work and looks once more when it is done
+        try:
+            while self._asked.is_set():
+                self._asked.clear()
+                self._beat()
+        finally:
+            self._ticking.release()
+        self._chore("set the alarm", self._set_alarm)
+
+    def _beat(self) -> None:
         self._last_tick, self._last_tick_monotonic = now_iso(), time.monotonic()
-        self._chore("recover tasks", self._container.jobs.sweep)
+        c = self._container
+        self._chore("recover tasks", c.jobs.sweep)
+        self._chore("run the schedule", c.automation.tick)
+        self._chore("publish what is due", c.publishing.tick)
+        self._chore("send webhooks", c.notices.tick)
+
+    def _set_alarm(self) -> None:
+        """Wake again when the next thing is due, if that is before the next tick."""
+        dues = [due for due in (self._container.automation.next_due(), self._container.publishing.next_due()) if due]
+        if not dues or self._scheduler is None:
+            return
+        due = parse(min(dues))
+        now = datetime.now(UTC)
+        if now < due < now + timedelta(seconds=TICK_SECONDS):
+            self._scheduler.add_job(
+                self._tick, "date", run_date=due, id="alarm", replace_existing=True, misfire_grace_time=60
+            )
 
     def _hourly(self) -> None:
         c = self._container
@@ -85,6 +118,11 @@ class Clock:
         self._chore("clear temp files", lambda: remove_stale_temps(Path(c.settings.data_dir)))
         self._chore("clear half-written media", c.blobs.clean)
         self._chore("clear old run logs", self._clear_runs)
+        self._chore("look after the accounts", c.connections.tick)
+        self._chore("read missing links", c.publishing.chores)
+        self._chore("clear prepared pictures", c.posts.clean_files)
+        self._chore("forget old runs", lambda: c.runs_store.delete_before(ago_iso(KEEP_RUNS_DAYS * 86_400)))
+        self._chore("forget old notices", c.notices.housekeeping)
 
     def _clear_runs(self) -> None:
         """Remove old run logs; a run folder that holds anything else (samples, checkpoints) stays."""

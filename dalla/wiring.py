@@ -8,22 +8,43 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dalla.engines.faces.yunet import YuNet
 from dalla.engines.images import ENGINES
 from dalla.engines.images.base import ImageEngine
 from dalla.errors import StorageError
 from dalla.events import EventBus
-from dalla.jobs.local import LocalQueue
+from dalla.jobs.local import LocalQueue, owner_is_alive
+from dalla.platforms import PLATFORMS
+from dalla.platforms.hosting import Hosting
+from dalla.platforms.outbox import outbox_session
+from dalla.platforms.session import live_session
 from dalla.records.character import Character, Prompt, ScheduledTask, TrashedCharacter
+from dalla.services.automation import Automation
+from dalla.services.calendar import Calendar
+from dalla.services.captioning import Captioning
 from dalla.services.characters import Characters
+from dalla.services.connections import Connections
 from dalla.services.gallery import Gallery
 from dalla.services.generation import Generation
+from dalla.services.home import Home
+from dalla.services.notices import Notices
+from dalla.services.pauses import Pauses
+from dalla.services.platform_access import PlatformAccess
+from dalla.services.posts import Posts
+from dalla.services.prompts import Prompts
+from dalla.services.publishing import Publishing
 from dalla.services.system import Samples, System
 from dalla.settings import Settings
+from dalla.stores.accounts import SqlAccounts
 from dalla.stores.blobs import FileBlobs
 from dalla.stores.documents_json import JsonDocuments
 from dalla.stores.idempotency import SqlIdempotency
+from dalla.stores.leases import SqlLeases
 from dalla.stores.library import Library
 from dalla.stores.media import SqlMedia
+from dalla.stores.notices import SqlNotices
+from dalla.stores.posts import SqlPosts
+from dalla.stores.runs import SqlRuns
 from dalla.stores.secrets import FileSecrets
 from dalla.stores.tasks import SqlTasks
 
@@ -81,11 +102,17 @@ class Container:
         self.media = SqlMedia(self.library)
         self.tasks = SqlTasks(self.library)
         self.idempotency = SqlIdempotency(self.library)
+        self.post_rows = SqlPosts(self.library)
+        self.account_rows = SqlAccounts(self.library)
+        self.runs_store = SqlRuns(self.library)
+        self.notice_rows = SqlNotices(self.library)
+        self.leases = SqlLeases(self.library)
         self.blobs = FileBlobs(data)
 
         # jobs and engines
         self.jobs = LocalQueue(self.tasks, self.events, immediate=immediate_jobs)
         self.engines = LazyEngines(settings)
+        self.faces = YuNet(settings)
 
         # services
         self.characters = Characters(
@@ -99,7 +126,101 @@ class Container:
             environ,
         )
         self.gallery = Gallery(self.media, self.blobs, self.events)
+        self.hosting = Hosting(settings, self.blobs, self.secrets)
+        self.platforms = PlatformAccess(
+            self.characters,
+            self.account_rows,
+            self.post_rows,
+            PLATFORMS.names(),
+            lambda name: PLATFORMS.load(name)(settings),
+            live_session,
+            outbox_session,
+        )
         self.generation = Generation(settings, self.engines, self.characters, self.gallery, self.jobs)
+        self.notices = Notices(settings, self.notice_rows, self.secrets, self.events, self.jobs)
+        self.captioning = Captioning(
+            settings,
+            self.characters,
+            self.gallery,
+            self.prompts_file,
+            self.post_rows,
+            self.jobs,
+            self.events,
+        )
+        self.prompts = Prompts(
+            self.prompts_file,
+            self.characters,
+            self.captioning,
+            self.post_rows,
+            self.jobs,
+            self.events,
+            data_dir=data,
+        )
+        self.posts = Posts(
+            settings,
+            self.post_rows,
+            self.account_rows,
+            self.leases,
+            self.characters,
+            self.gallery,
+            self.blobs,
+            self.platforms,
+            self.faces,
+            self.hosting,
+            self.events,
+        )
+        self.publishing = Publishing(
+            settings,
+            self.post_rows,
+            self.account_rows,
+            self.posts,
+            Pauses(self.leases, self.events),
+            self.characters,
+            self.platforms,
+            self.blobs,
+            self.hosting,
+            self.gallery,
+            self.notices,
+            self.prompts,
+            self.jobs,
+            self.events,
+            owner=self.jobs.owner,
+            is_dead=lambda owner: not owner_is_alive(owner),
+        )
+        self.connections = Connections(
+            settings,
+            self.account_rows,
+            self.characters,
+            self.platforms,
+            self.hosting,
+            self.notices,
+            self.events,
+            self.publishing,
+            self.leases,
+            posts=self.post_rows,
+        )
+        self.automation = Automation(
+            settings,
+            self.scheduler_file,
+            self.runs_store,
+            self.leases,
+            self.characters,
+            self.generation,
+            self.gallery,
+            self.captioning,
+            self.prompts,
+            self.posts,
+            self.publishing,
+            self.notices,
+            self.jobs,
+            self.events,
+            data,
+            owner=self.jobs.owner,
+            is_dead=lambda owner: not owner_is_alive(owner),
+            used_media=self.post_rows.used_media,
+        )
+        self.publishing.listeners.append(self.automation.on_post_settled)
+        self.calendar = Calendar(settings, self.posts, self.automation, self.characters)
         documents: dict[str, Any] = {
             "characters": self.characters_file,
             "scheduler": self.scheduler_file,
@@ -116,10 +237,24 @@ class Container:
             self.jobs,
             Samples(data, self.events),
         )
+        self.system.accounts = self.connections.status
+        self.home = Home(
+            self.system,
+            self.characters,
+            self.gallery,
+            self.tasks,
+            self.posts,
+            self.post_rows,
+            self.publishing,
+            self.automation,
+            self.runs_store,
+            self.connections.status,
+        )
 
     def close(self) -> None:
         """Stop what runs and free what is held, in the opposite order."""
         self.events.close()
+        self.automation.close()
         self.jobs.stop()
         self.system.samples.stop()
         self.engines.close()

@@ -15,8 +15,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from dalla.engines.faces.base import FaceFinder
 from dalla.errors import DallaError, InvalidInput, NotFound
 from dalla.records.media import MediaItem
 from dalla.records.platform import PlatformInfo
@@ -32,13 +33,6 @@ REMEMBERED = 500
 _SHA = re.compile(r"[0-9a-f]{64}\Z")
 
 
-class Faces(Protocol):
-    """What finds faces (engines/faces)."""
-
-    def find(self, image: Any) -> Sequence[Any]:
-        """Return faces with x, y, width, height in pixels; empty when none are found or none can be looked for."""
-
-
 def file_key(sha256: str) -> str:
     """Return the blob key of a prepared picture."""
     return f"{PREFIX}{sha256[:2]}/{sha256}.jpg"
@@ -47,18 +41,20 @@ def file_key(sha256: str) -> str:
 class PostFiles:
     """Prepares pictures and keeps house among the prepared ones."""
 
-    def __init__(self, gallery: Gallery, blobs: BlobStore, faces: Faces) -> None:
+    def __init__(self, gallery: Gallery, blobs: BlobStore, faces: FaceFinder) -> None:
         self._gallery = gallery
         self._blobs = blobs
         self._faces = faces
         self._known: OrderedDict[tuple[Any, ...], PreparedFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def frame(self, items: Sequence[MediaItem], info: PlatformInfo, kind: str, options: PostOptions) -> list[PreparedFile]:
+    def frame(
+        self, items: Sequence[MediaItem], info: PlatformInfo, kind: str, options: PostOptions
+    ) -> list[PreparedFile]:
         """Frame the pictures for the platform; return one file per item, in order.
 
         All pictures of a carousel get the ratio of the first: the platform would crop the others to it.
-        Raises NotFound (the file of a picture is gone), InvalidInput (it is damaged), StorageError.
+        Raises NotFound (the file of a picture is gone), InvalidInput (it is damaged), TooLarge, StorageError.
         """
         files: list[PreparedFile] = []
         ratio: float | None = None
@@ -88,12 +84,13 @@ class PostFiles:
                 remedy="Choose another picture, or restore the file from a backup.",
             ) from exc
         image = imaging.open_image(data, name=f"the picture {item.id}").image
+        faces = self._faces.find(image) if options.fit == "crop" and options.focus is None else []
         framed = framing.prepare(
             image,
             info.images,
-            kind=kind,  # type: ignore[arg-type]
+            kind=kind,
             options=options,
-            faces=self._boxes(image) if options.fit == "crop" and options.focus is None else (),
+            faces=[face.box for face in faces],
             ratio=ratio,
         )
         sha256 = hashlib.sha256(framed.data).hexdigest()
@@ -117,16 +114,15 @@ class PostFiles:
                 self._known.popitem(last=False)
         return file
 
-    def _boxes(self, image: Any) -> list[tuple[float, float, float, float]]:
-        return [(face.x, face.y, face.width, face.height) for face in self._faces.find(image)]
-
     def exists(self, file: PreparedFile) -> bool:
         return self._blobs.exists(file.key)
 
     def path(self, sha256: str) -> Path:
         """Return the path of a prepared picture. Raises NotFound."""
         if not _SHA.match(sha256) or not self._blobs.exists(file_key(sha256)):
-            raise NotFound("There is no prepared picture with this name.", remedy="Open the post again to prepare it anew.")
+            raise NotFound(
+                "There is no prepared picture with this name.", remedy="Open the post again to prepare it anew."
+            )
         return self._blobs.path(file_key(sha256))
 
     def _touch(self, file: PreparedFile) -> None:

@@ -46,7 +46,9 @@ def checked_zone(name: str, field: str = "zone") -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise InvalidInput.field(field, f"'{name}' is not a time zone. Use an IANA name such as Europe/Berlin.") from None
+        raise InvalidInput.field(
+            field, f"'{name}' is not a time zone. Use an IANA name such as Europe/Berlin."
+        ) from None
 
 
 def checked_time(text: str, field: str = "scheduledAt") -> datetime:

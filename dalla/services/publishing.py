@@ -25,9 +25,10 @@ from dalla.records.platform import Issue
 from dalla.records.post import IN_FLIGHT, Post, PostFilter, Snapshot
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
+from dalla.services.notices import Notices
 from dalla.services.pauses import Pauses
 from dalla.services.platform_access import PlatformAccess
-from dalla.services.publishing_after import Aftermath, Notices, PromptUse
+from dalla.services.publishing_after import Aftermath, PromptUse
 from dalla.services.publishing_drive import Drive, Hosting
 from dalla.settings import Settings
 from dalla.stores.base import AccountStore, BlobStore, PostStore
@@ -97,6 +98,7 @@ class Publishing:
         self._now = now
         self._working: dict[str, str] = {}  # post -> job, of this process
         self._lock = threading.RLock()
+        self._here = threading.local()
         self._after = Aftermath(accounts, characters, platforms, gallery, notices, prompts, events, now)
         self.listeners = self._after.listeners
         self._drive = Drive(
@@ -118,7 +120,13 @@ class Publishing:
 
     def tick(self) -> int:
         """Renew what runs here, recover what others left, note what is too late, start what is due; return how many started."""
-        now = self._now()
+        self._here.ticking = True
+        try:
+            return self._tick(self._now())
+        finally:
+            self._here.ticking = False
+
+    def _tick(self, now: datetime) -> int:
         self._renew(now)
         self._recover_dead(now)
         self._miss(now)
@@ -262,7 +270,10 @@ class Publishing:
         self._after.tell(done)
         with self._after.changed:
             self._after.changed.notify_all()
-        if done.status == "scheduled" and (done.due_at or "") <= iso(self._now()):
+        with self._lock:
+            free = len(self._working) < CLAIMS_PER_TICK // 2
+        # Do not leave what is due to the next tick. (Inside a tick there is nothing to hurry.)
+        if free and not getattr(self._here, "ticking", False):
             self.wake()
         return {
             "postId": done.id,

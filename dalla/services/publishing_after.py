@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from dalla.errors import NotFound
 from dalla.events import EventBus
@@ -15,6 +15,7 @@ from dalla.records.character import Character
 from dalla.records.post import Post
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
+from dalla.services.notices import Notices
 from dalla.services.platform_access import PlatformAccess
 from dalla.stores.base import AccountStore
 from dalla.times import iso
@@ -23,16 +24,6 @@ logger = logging.getLogger(__name__)
 
 BREAK_AFTER = 5  # failures in a row of one account
 BREAK_SECONDS = 1800
-
-
-class Notices(Protocol):
-    """Whom to tell (services/notices.py)."""
-
-    def notify(self, kind: str, title: str, detail: str = "", **more: Any) -> Any: ...
-
-    def resolve(self, key: str) -> Any: ...
-
-    def emit(self, event: str, data: dict[str, Any]) -> Any: ...
 
 
 class PromptUse(Protocol):
@@ -147,11 +138,12 @@ class Aftermath:
             "caption": post.caption,
             "error": (post.error or {}).get("detail"),
         }
-        said = {
+        endings: dict[str, tuple[str, Literal["error", "warning"], str]] = {
             "failed": (f"{who}: the post on {label} failed", "error", "post.failed"),
             "missed": (f"{who}: the post on {label} was missed", "warning", "post.failed"),
             "unconfirmed": (f"{who}: is the post on {label} live?", "warning", "post.unconfirmed"),
-        }.get(post.status)
+        }
+        said = endings.get(post.status)
         if said is None:
             self._notices.resolve(key)
             if post.status == "published":

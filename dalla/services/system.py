@@ -16,7 +16,6 @@ import dalla
 from dalla.errors import DallaError
 from dalla.events import EventBus
 from dalla.jobs.base import JobQueue, TaskStore
-from dalla.records.media import MediaFilter, MediaItem
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
 from dalla.services.generation import Engines
@@ -153,6 +152,7 @@ class System:
         self._since: dict[str, tuple[str, str]] = {}  # component -> (status, since)
         self._last_error: dict[str, dict[str, str]] = {}
         self._started_at = now_iso()
+        self.accounts: Callable[[], list[dict[str, Any]]] = list  # Connections.status, once it is there
 
     # ------------------------------------------------------------ status
 
@@ -164,8 +164,8 @@ class System:
             "database": self._database(),
             "scheduler": self.clock.status() if self.clock else _off("The clock does not run in this process."),
             "worker": _asked(self._worker),
-            "instagram": _asked(lambda: self._accounts("Instagram", "instagram_api_key")),
-            "twitter": _asked(lambda: self._accounts("X", "twitter_access_token")),
+            "instagram": _asked(lambda: self._accounts("instagram", "Instagram", "instagram_api_key")),
+            "twitter": _asked(lambda: self._accounts("twitter", "X", "twitter_access_token")),
             "gemini": _ok("A key is set.")
             if self._settings.gemini_api_key
             else _off("No key is set. Captions are composed offline."),
@@ -267,7 +267,7 @@ class System:
             } | info
         return _ok(f"{info['running']} running, {info['queued']} waiting.") | info
 
-    def _accounts(self, label: str, field: str) -> dict[str, Any]:
+    def _accounts(self, platform: str, label: str, field: str) -> dict[str, Any]:
         with_key = [c for c in self._characters.all() if getattr(c, field)]
         missing = [c.name for c in with_key if self._characters.credential(c, field) is None]
         if missing:
@@ -277,7 +277,17 @@ class System:
                 "remedy": "Set the environment variable it names, or enter the key again.",
             }
         if not with_key:
-            return _off(f"No character has {label} credentials.")
+            return _off(f"No character has {label} credentials. Posts are rehearsed.")
+        rows = [row for row in self.accounts() if row["platform"] == platform]
+        bad = [row for row in rows if row["status"] == "error"]
+        if bad:
+            return {
+                "status": "error",
+                "detail": " ".join(f"{row['characterName']}: {row['detail']}" for row in bad[:5]),
+                "remedy": bad[0].get("remedy") or "Open the connections page.",
+                "href": "/connections.html",
+                "accounts": rows,
+            }
         return _ok(f"{len(with_key)} connected: {', '.join(c.name for c in with_key[:5])}.")
 
     def _disk(self) -> dict[str, Any]:
@@ -300,99 +310,6 @@ class System:
             "usedBytes": used,
             "totalBytes": total,
         }
-
-    # ------------------------------------------------------------ home
-
-    def home(self) -> dict[str, Any]:
-        """Return what the home page shows, all of it read from real state."""
-        characters = self._characters.all()
-        recent = self._gallery.page(MediaFilter(), limit=12, cursor=None, sort="newest")
-        counts = self._gallery.counts()
-        failed, _, _ = self._tasks.page(statuses=["failed", "interrupted"], limit=5)
-        tasks = self._tasks.counts()
-        status = self.status()
-        newest = {item.character_id: item for item in reversed(recent.items)}  # asks the store only for the others
-        return {
-            "checklist": self._checklist(bool(characters), recent.total > 0, status),
-            "needsYou": self._needs(status, failed),
-            "characters": [
-                self._characters.public(c)
-                | {
-                    "mediaCount": counts.get(c.id, 0),
-                    "lastMedia": self._last_media(c.id, newest) if c.id in counts else None,
-                }
-                for c in characters[:24]
-            ],
-            "characterCount": len(characters),
-            "mediaCount": recent.total,
-            "recent": [self._gallery.public(item) for item in recent.items],
-            "tasks": {key: tasks.get(key, 0) for key in ("queued", "running", "failed", "interrupted")},
-            "machine": self.samples.latest(),
-            "status": {"status": status["status"], "comfyui": status["comfyui"], "builtin": status["builtin"]},
-        }
-
-    def _last_media(self, character_id: str, newest: dict[str | None, MediaItem]) -> dict[str, Any] | None:
-        item = newest.get(character_id)
-        if item is None:
-            page = self._gallery.page(MediaFilter(character_id=character_id), limit=1, cursor=None, sort="newest")
-            item = page.items[0] if page.items else None
-        return self._gallery.public(item) if item else None
-
-    @staticmethod
-    def _checklist(has_character: bool, has_picture: bool, status: dict[str, Any]) -> list[dict[str, Any]]:
-        engine = next((e for e in ("comfyui", "builtin") if status[e]["status"] == "ok"), None)
-        return [
-            {
-                "key": "character",
-                "label": "Create a character",
-                "detail": "A name is enough to begin; looks and story can follow.",
-                "done": has_character,
-                "href": "/characters.html?new=1",
-            },
-            {
-                "key": "engine",
-                "label": "Have an engine that draws",
-                "detail": status[engine]["detail"] if engine else "Start ComfyUI, or install the built-in engine.",
-                "done": engine is not None,
-                "href": "/monitoring.html",
-            },
-            {
-                "key": "picture",
-                "label": "Make the first picture",
-                "detail": "Choose the character in the studio and press Generate.",
-                "done": has_picture,
-                "href": "/studio.html",
-            },
-        ]
-
-    @staticmethod
-    def _needs(status: dict[str, Any], failed: list[Any]) -> list[dict[str, Any]]:
-        needs = [
-            {
-                "kind": "component",
-                "title": f"{name.capitalize()} needs attention",
-                "detail": component["detail"],
-                "remedy": component.get("remedy"),
-                "href": "/monitoring.html",
-                "action": "Open monitoring",
-            }
-            for name, component in status.items()
-            if isinstance(component, dict) and component.get("status") == "error"
-        ]
-        needs += [
-            {
-                "kind": "task",
-                "taskId": job.id,
-                "title": f"{job.title} {'failed' if job.status == 'failed' else 'was interrupted'}",
-                "detail": (job.error or {}).get("detail", ""),
-                "remedy": (job.error or {}).get("remedy"),
-                "href": f"/monitoring.html?task={job.id}",
-                "action": "Retry",
-                "at": job.finished_at,
-            }
-            for job in failed
-        ]
-        return needs
 
 
 def _asked(component: Callable[[], dict[str, Any]]) -> dict[str, Any]:

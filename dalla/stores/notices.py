@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, delete, func, insert, or_, select, update
+from sqlalchemy.exc import IntegrityError
 
 from dalla.errors import NotFound
 from dalla.records.notice import Delivery, Notification, Webhook
@@ -31,11 +33,17 @@ class SqlNotices:
         """Add it; one with the same `key` is replaced (and unread again). Two at the same time leave one."""
         notice = notice.with_(created_at=notice.created_at or now_iso())
         values = _values(notice, notices)
-        with self._library.write() as connection:
-            if notice.key is not None:
-                connection.execute(delete(notices).where(notices.c.key == notice.key))
-            connection.execute(insert(notices).values(**values))
+        try:
+            self._replace(notice.key, values)
+        except IntegrityError:  # another process told the same at the same moment: now its line is there to replace
+            self._replace(notice.key, values)
         return notice
+
+    def _replace(self, key: str | None, values: dict[str, Any]) -> None:
+        with self._library.write() as connection:
+            if key is not None:
+                connection.execute(delete(notices).where(notices.c.key == key))
+            connection.execute(insert(notices).values(**values))
 
     def notifications(self, *, unread: bool = False, limit: int = 50, cursor: str | None = None) -> Page:
         """Return one page, newest first. Raises InvalidInput: bad cursor or limit."""
@@ -62,8 +70,12 @@ class SqlNotices:
             row = connection.execute(select(notices).where(notices.c.key == key)).one_or_none()
         return None if row is None else _record(Notification, row)
 
-    def resolve(self, key: str) -> bool:
-        """Remove what is settled; return whether there was something."""
+    def resolve(self, key: str) -> None:
+        """Remove what is settled."""
+        self.discard(key)
+
+    def discard(self, key: str) -> bool:
+        """Remove the one with this key; return whether there was one."""
         if self.find(key) is None:  # most calls find nothing, and a read disturbs no writer
             return False
         with self._library.write() as connection:
@@ -175,7 +187,7 @@ class SqlNotices:
         self,
         table: Table,
         kind: type[Any],
-        where: list[ColumnElement[bool]],
+        where: Sequence[ColumnElement[bool]],
         order: str,
         limit: int,
         cursor: str | None,

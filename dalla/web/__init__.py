@@ -9,11 +9,50 @@ from dalla.settings import Settings
 
 def install(app: OpenAPI, settings: Settings) -> None:
     """Register guards, error handlers and every resource."""
-    from dalla.web import characters, events, generate, guard, media, pages, payload, problems, system, tasks
+    from dalla.web import (
+        calendar,
+        captions,
+        characters,
+        events,
+        generate,
+        guard,
+        media,
+        notifications,
+        pages,
+        payload,
+        platforms,
+        posts,
+        problems,
+        prompts,
+        public_media,
+        publish,
+        scheduler,
+        system,
+        tasks,
+        webhooks,
+    )
 
     payload.install(app)
     problems.install(app)
     guard.install(app, settings)
     app.register_blueprint(pages.bp)
-    for bp in (characters.bp, generate.bp, media.bp, tasks.bp, tasks.plain, events.bp, system.bp):
-        app.register_api(bp)
+    app.register_blueprint(public_media.bp)
+    for part in (
+        characters,
+        generate,
+        media,
+        prompts,
+        captions,
+        posts,
+        publish,
+        platforms,
+        calendar,
+        scheduler,
+        notifications,
+        webhooks,
+        tasks,
+        events,
+        system,
+    ):
+        app.register_api(part.bp)
+    app.register_api(tasks.plain)

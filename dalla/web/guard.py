@@ -7,6 +7,7 @@ pages from elsewhere out: the Host must be ours (DNS rebinding) and a browser's 
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from urllib.parse import urlsplit
@@ -22,8 +23,12 @@ from dalla.settings import Settings
 logger = logging.getLogger("dalla.web")
 
 JSON_LIMIT = 2 * 1024 * 1024
+#: A picture of 20 MB in base64, with its caption: only where the API takes pictures inside JSON.
+IMAGE_JSON_LIMIT = 32 * 1024 * 1024
+_IMAGE_JSON = re.compile(r"/api/post-to-[a-z]+/?\Z")
 UPLOAD_LIMIT = 512 * 1024 * 1024
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
+PUBLIC_PATH = "/public/"
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 CSP = (
@@ -37,8 +42,6 @@ def install(app: Flask, settings: Settings) -> None:
     allowed = LOOPBACK | {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
     if settings.host not in ("0.0.0.0", "::", ""):
         allowed.add(settings.host.lower())
-    if settings.public_base_url:
-        allowed.add(urlsplit(settings.public_base_url).hostname or "")
 
     @app.before_request
     def check() -> None:
@@ -47,7 +50,7 @@ def install(app: Flask, settings: Settings) -> None:
         log.request_id.set(
             given if 0 < len(given) <= 64 and given.isascii() and given.isalnum() else secrets.token_hex(6)
         )
-        _check_host(allowed)
+        _check_host(allowed, urlsplit(settings.public_base_url).hostname or "" if settings.public_base_url else "")
         _check_origin()
         if request.method in UNSAFE:
             _check_body()
@@ -69,8 +72,10 @@ def install(app: Flask, settings: Settings) -> None:
         return response
 
 
-def _check_host(allowed: set[str]) -> None:
+def _check_host(allowed: set[str], public: str) -> None:
     host = _parts(f"//{request.host}")[0] if request.host else ""
+    if host not in allowed and host == public.lower() and request.path.startswith(PUBLIC_PATH):
+        return  # the whole world may fetch a picture by its signed address, and nothing else
     if host not in allowed:
         raise Forbidden(
             f"This app is not served under the name '{host}'.",
@@ -102,7 +107,8 @@ def _check_body() -> None:
     """Read a JSON body once, so that what cannot be read is said before a view looks at it."""
     kind = request.mimetype
     upload = kind == "multipart/form-data"
-    request.max_content_length = UPLOAD_LIMIT if upload else JSON_LIMIT
+    small = IMAGE_JSON_LIMIT if _IMAGE_JSON.match(request.path) else JSON_LIMIT
+    request.max_content_length = UPLOAD_LIMIT if upload else small
     length = request.content_length
     if length is not None and length > request.max_content_length:
         raise TooLarge(

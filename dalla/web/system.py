@@ -35,7 +35,7 @@ def system_samples():
 
 @bp.get("/api/home", summary="What the home page shows")
 def home():
-    return services().system.home()
+    return services().home.overview()
 
 
 @bp.get("/api/settings", summary="Every setting with its source and lock")

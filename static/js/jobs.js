@@ -19,6 +19,10 @@ const TYPES = [
   "caption.updated",
   "training.progress",
   "post.updated",
+  "prompt.updated",
+  "schedule.updated",
+  "run.updated",
+  "account.updated",
   "system.sample",
   "notification",
 ];

@@ -134,7 +134,9 @@ class AppShell extends HTMLElement {
       this,
       html`<a class="skip-link" href="#main">Skip to content</a>
       <nav class="nav" aria-label="Pages"><a class="brand" href="/" aria-label="Digital Dalla, home">${MARK}<span>Digital <b>Dalla</b></span></a>
-        <ul class="nav-list">${pages.map((p) => html`<li><a href="${p.href}" ${attrs({ "aria-current": p.page === page ? "page" : undefined })}>${icon(p.icon)}<span>${p.label}</span></a></li>`)}</ul>
+        <ul class="nav-list">${pages.map((p) => html`<li class="${p.bar ? "" : "nav-rest"}"><a href="${p.href}" ${attrs({ "aria-current": p.page === page ? "page" : undefined })}>${icon(p.icon)}<span>${p.label}</span></a></li>`)}
+          <li class="nav-more"><button type="button" popovertarget="shell-more" ${attrs({ "aria-haspopup": "menu", "aria-current": pages.some((p) => p.page === page && !p.bar) ? "true" : undefined })}>${icon("more")}<span>More</span></button></li></ul>
+        <div id="shell-more" popover class="popover menu" role="menu" aria-label="More pages" data-align="end">${pages.filter((p) => !p.bar).map((p) => html`<a role="menuitem" href="${p.href}" ${attrs({ "aria-current": p.page === page ? "page" : undefined })}>${icon(p.icon)}<span>${p.label}</span></a>`)}</div>
         <button type="button" class="nav-help" data-action="help">${icon("keyboard")}<span>Shortcuts</span><kbd>?</kbd></button></nav>
       <header class="top"><h1 class="top-title">${heading}</h1>
         <form class="top-search" role="search">${icon("search")}<input id="shell-search" name="q" type="search" placeholder="Search the gallery" aria-label="Search the gallery" autocomplete="off"><kbd aria-hidden="true">/</kbd></form>

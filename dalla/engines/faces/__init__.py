@@ -1,0 +1,5 @@
+"""Face finders by name; each is imported when first used."""
+
+from dalla.registry import Registry
+
+FACE_FINDERS = Registry("face finder", {"yunet": "dalla.engines.faces.yunet:YuNet"})
