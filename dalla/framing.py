@@ -75,7 +75,8 @@ def prepare(
     target = _target(flat.width / flat.height, rules, kind, options, ratio)
     inside = (0.0, math.inf) if kind == "story" and rules.story_ratio else (rules.min_ratio, rules.max_ratio)
     if inside[0] == 0.0:
-        rules = replace(rules, min_width=min(STORY_WIDTH, rules.max_width), max_height=20 * rules.max_width)
+        screen = min(STORY_WIDTH, rules.max_width)
+        rules = replace(rules, min_width=screen, max_width=screen, max_height=20 * screen)
     label = ratio_label(target)
     if _meets(flat.width, flat.height, target):
         size = _size(flat.width, flat.height, None, rules, inside)
@@ -117,8 +118,8 @@ def parse_ratio(text: str) -> float:
 
 def ratio_label(value: float) -> str:
     """Name a ratio as people do: 4:5, 1:1, 9:16, else 1.91:1 or 1:1.46."""
-    exact = Fraction(value).limit_denominator(20)
-    if exact.numerator <= 20 and abs(float(exact) - value) < 0.0005:
+    exact = Fraction(value).limit_denominator(16)
+    if exact.numerator <= 16 and abs(float(exact) - value) < 0.0005:
         return f"{exact.numerator}:{exact.denominator}"
     return f"{value:.2f}:1" if value >= 1 else f"1:{1 / value:.2f}"
 
@@ -132,11 +133,13 @@ def crop_box(
     """
     if width / height > target:  # too wide: cut left and right
         length = min(width, max(1, round(height * target)))
-        start = _place(width, length, [(f[0], f[0] + f[2], f[2] * f[3]) for f in faces], _at(focus, 0), (0.25, 0.25))
+        start = _place(
+            width, length, [(f[0], f[0] + f[2], f[2] * f[3]) for f in faces], _at(focus, 0), (0.25, 0.25), 0.5
+        )
         return start, 0, start + length, height
     length = min(height, max(1, round(width / target)))
-    # Above a face box there is hair, so more room is kept there than below the chin.
-    start = _place(height, length, [(f[1], f[1] + f[3], f[2] * f[3]) for f in faces], _at(focus, 1), (0.6, 0.3))
+    # Above a face box there is hair, so more room is kept there than below the chin; what is left shows the body.
+    start = _place(height, length, [(f[1], f[1] + f[3], f[2] * f[3]) for f in faces], _at(focus, 1), (0.6, 0.3), 0.3)
     return 0, start, width, start + length
 
 
@@ -148,9 +151,18 @@ def _at(focus: Sequence[float] | None, axis: int) -> float | None:
 
 
 def _place(
-    total: int, length: int, spans: list[tuple[float, float, float]], focus: float | None, margin: tuple[float, float]
+    total: int,
+    length: int,
+    spans: list[tuple[float, float, float]],
+    focus: float | None,
+    margin: tuple[float, float],
+    share: float,
 ) -> int:
-    """Return where a window of `length` begins on a line of `total` px."""
+    """Return where a window of `length` begins on a line of `total` px.
+
+    spans: start, end and weight of each face. margin: air before and after them, in face sizes. share: how much of the
+    room left over comes before them.
+    """
     room = total - length
     if focus is not None:
         return round(min(room, max(0.0, focus * total - length / 2)))
@@ -169,7 +181,7 @@ def _place(
             before *= (length - (high - low)) / (before + after)
             start = low - before
         else:
-            start = low - before - spare / 2
+            start = low - before - spare * share
         start = _within(start, length, low, high)
     return round(min(room, max(0.0, start)))
 
@@ -190,8 +202,9 @@ def _target(own: float, rules: ImageRules, kind: str, options: PostOptions, rati
 
 
 def _meets(width: int, height: int, target: float) -> bool:
-    """Whether the ratio is met to within one pixel of either side."""
-    return abs(width - height * target) <= 1 or abs(height - width / target) <= 1
+    """Whether the ratio is met to within one pixel of the longer side."""
+    off = abs(width - height * target) if width > height else abs(height - width / target)
+    return off <= 1 and off / max(width, height) < 0.005
 
 
 def _surround(width: int, height: int, target: float) -> tuple[float, float]:

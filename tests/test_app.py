@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from dalla.settings import ROWS
 from tests.conftest import NOWHERE, png
 
 ROOT = Path(__file__).parent.parent
@@ -26,7 +27,7 @@ def command(*args: str) -> list[str]:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("DALLA_", "COMFYUI_"))}
+    kept = {k: v for k, v in os.environ.items() if k not in {row.env for row in ROWS}}
     return kept | {
         "DALLA_DATA_DIR": str(folder / "data"),
         "DALLA_TRAINING_DATA_DIR": str(folder / "training_data"),
@@ -63,6 +64,7 @@ class App:
     def __exit__(self, *_: object) -> None:
         if self.process.poll() is None:
             self.stop(signal.SIGKILL)
+        self.process.stdout.close()
 
 
 def refused(folder: Path, *args: str, **env: str) -> str:

@@ -198,15 +198,16 @@ class X:
 
     def _post(self, account: Account, body: dict[str, Any]) -> str:
         import requests
-        import tweepy
 
+        client = self._api(account).tweepy()
         try:
-            response = self._api(account).tweepy().request("POST", "/2/tweets", json=body, user_auth=True)
-        except tweepy.HTTPException as exc:
-            answer(exc.response, publishing=True)  # raises what the answer means
-            raise x_errors.unreadable(exc.response.status_code, str(exc), publishing=True) from None
+            response = client.request("POST", "/2/tweets", json=body, user_auth=True)
         except requests.RequestException as exc:
             raise x_errors.no_answer(exc, publishing=True) from None
+        except Exception as exc:  # noqa: BLE001 - tweepy's errors, and what it stumbles over in odd answers
+            if client.session.last is None:
+                raise x_errors.no_answer(exc, publishing=True) from exc
+            response = client.session.last
         data = answer(response, publishing=True).get("data")
         if not isinstance(data, dict) or not data.get("id"):
             raise x_errors.unreadable(response.status_code, response.text, publishing=True)

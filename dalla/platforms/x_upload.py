@@ -77,10 +77,12 @@ class _Out:
 
     def __init__(self, session: requests.Session, base: str) -> None:
         self._session, self._base = session, base
+        self.last: requests.Response | None = None
 
     def request(self, method: str, url: str, **more: Any) -> requests.Response:
-        host, _, path = url.partition("/2/")
-        return self._session.request(method, f"{self._base}/2/{path}", **{"timeout": TIMEOUT, **more})
+        path = url.partition("/2/")[2]
+        self.last = self._session.request(method, f"{self._base}/2/{path}", **{"timeout": TIMEOUT, **more})
+        return self.last
 
 
 def answer(response: requests.Response, *, publishing: bool = False) -> dict[str, Any]:

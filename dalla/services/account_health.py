@@ -16,8 +16,20 @@ ALARM_DAYS = 10
 ALARM_STEPS = (10, 7, 3, 1, 0)
 #: Causes of a stopped account that new keys settle.
 KEY_CAUSES = frozenset(
-    {"token_expired", "token_invalid", "credentials", "permission", "keys_invalid", "read_only", "unauthorized"}
+    {
+        "credentials",
+        "keys_missing",
+        "keys_refused",
+        "other_account",
+        "permission",
+        "read_only",
+        "token_expired",
+        "token_invalid",
+        "wrong_keys",
+    }
 )
+#: Causes that a person has to look into on the platform; a test that goes well does not settle them.
+PERSON_CAUSES = frozenset({"account_restricted", "app_tier", "no_credits", "policy_block", "spam_block", "suspended"})
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ picture stays chosen, and a post is created once per slot and platform whoever a
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -240,18 +241,16 @@ class Types:
                 self._sleep(work, waits.pop(0))
 
     def _wait(self, work: Work, job: Job) -> Job:
-        while not job.finished:
-            try:
+        try:
+            while not job.finished:
                 work.context.check_cancelled()
-            except Cancelled:
-                if self._jobs.get(work.context.job.id).cancel_requested:  # by a person; an app that closes resumes it
-                    try:
-                        self._jobs.cancel(job.id)
-                    except (Conflict, NotFound):
-                        pass
-                raise
-            job = self._jobs.wait(job.id, WAIT_SECONDS)
-            work.context.progress(job.progress.done, job.progress.total, job.progress.message)
+                job = self._jobs.wait(job.id, WAIT_SECONDS)
+                work.context.progress(job.progress.done, job.progress.total, job.progress.message)
+        except Cancelled:
+            if self._jobs.get(work.context.job.id).cancel_requested:  # by a person; an app that closes resumes it
+                with contextlib.suppress(Conflict, NotFound):
+                    self._jobs.cancel(job.id)
+            raise
         if job.status == "completed":
             return job
         problem = job.error or {}

@@ -120,8 +120,11 @@ def _span(start: str | None, end: str | None, zone: ZoneInfo, now: datetime) -> 
     if end:
         last = _moment(end, "to", zone, end_of_day=True)
     else:
-        local = first.astimezone(zone).date()
-        last = _midnight((local.replace(day=1) + timedelta(days=32)).replace(day=1), zone)
+        try:
+            local = first.astimezone(zone).date()
+            last = _midnight((local.replace(day=1) + timedelta(days=32)).replace(day=1), zone)
+        except OverflowError:
+            raise InvalidInput.field("from", "The calendar ends before that.") from None
     if last <= first:
         raise InvalidInput.field("to", "The end lies before the start.")
     if last - first > timedelta(days=MOST_DAYS):

@@ -338,7 +338,9 @@ class Captioning:
         return tuple(dict.fromkeys(pair for pair in found if any(pair)))
 
     def _recent(self, character_id: str | None, entry: Prompt | None, item: MediaItem | None) -> tuple[str, ...]:
-        found = [entry.caption or ""] if entry else []
+        found = (
+            [entry.caption or "", *(str(old.get("caption") or "") for old in reversed(entry.captions))] if entry else []
+        )
         found += [item.caption or ""] if item else []
         if character_id and character_id != "unsaved":
             if self._posts is not None:
@@ -347,7 +349,7 @@ class Captioning:
             own = [p for p in self._prompts.all() if p.character_id == character_id and p.caption]
             own.sort(key=lambda p: p.updated_at or p.created_at or "", reverse=True)
             found += [p.caption or "" for p in own[:RECENT]]
-        return tuple(dict.fromkeys(text.strip() for text in found if text.strip()))[: 2 * RECENT]
+        return tuple(dict.fromkeys(text.strip() for text in found if text.strip()))[: 3 * RECENT]
 
     def _picture(self, item: MediaItem, notes: list[str]) -> bytes | None:
         """Return the small copy of a picture; None (with a note) when it cannot be had."""

@@ -126,13 +126,11 @@ def _decode(data: bytes) -> str:
             return data.decode("utf-16")
         except UnicodeDecodeError:
             pass
+    if b"\0" in data:
+        raise InvalidInput.field("file", "This is not a text file.", remedy="Save the sheet as CSV, or use JSON.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        if b"\0" in data:
-            raise InvalidInput.field(
-                "file", "This is not a text file.", remedy="Save the sheet as CSV, or use JSON."
-            ) from None
         return data.decode("cp1252", "replace")
 
 
@@ -140,9 +138,9 @@ def _safe(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
 
 
 def _plain(cell: str) -> str:
     """Undo `_safe`."""
-    return cell[1:] if cell[:1] == "'" and cell[1:2] in _FORMULA else cell
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from dalla.settings import ROWS
 from tests.conftest import NOWHERE
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -60,7 +61,7 @@ class Server:
 
     def __init__(self, folder: Path, **env: str) -> None:
         self.folder = folder
-        environ = {k: v for k, v in os.environ.items() if not k.startswith(("DALLA_", "COMFYUI_"))}
+        environ = {k: v for k, v in os.environ.items() if k not in {row.env for row in ROWS}}
         environ |= {
             "DALLA_DATA_DIR": str(folder / "data"),
             "DALLA_TRAINING_DATA_DIR": str(folder / "training_data"),

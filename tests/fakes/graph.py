@@ -5,7 +5,7 @@
         fake.advance(hours=25)                                         # its clock; containers expire
         fake.published                                                 # what is really there
 
-`open=True` takes any token and any account id. A prefix with "facebook" in it behaves as graph.facebook.com.
+`open=True` takes any token (of the first account, until a request names another one) and any account id. A prefix with "facebook" in it behaves as graph.facebook.com.
 """
 
 from __future__ import annotations

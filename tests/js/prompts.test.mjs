@@ -2,7 +2,7 @@ import test from "node:test";
 import assert from "node:assert/strict";
 import { expand, goodName, hasChoices, optionsOf, used } from "../../static/js/pages/prompts/expand.js";
 import { summary, toBody } from "../../static/js/pages/prompts/wish.js";
-import { studioHref, usesOf } from "../../static/js/pages/prompts/rows.js";
+import { studioHref, usesOf } from "../../static/js/pages/prompts/facts.js";
 import { piece } from "../../static/js/pages/prompts/piece.js";
 
 const first = () => 0;

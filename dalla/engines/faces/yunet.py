@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 FILE = "face_detection_yunet_2023mar_int8bq.onnx"
 #: Longest side the network sees, px. Larger finds smaller faces in groups, and more that are none.
 LONG_SIDE = 640
+#: A strip narrower than this, px, after scaling holds no face; the network sees some in it nevertheless.
+SHORT_SIDE = 24
 #: Least certainty of a face.
 SCORE = 0.7
 #: Boxes that overlap more than this are the same face.
@@ -63,6 +65,8 @@ class YuNet:
         scale = LONG_SIDE / max(rgb.size)
         # Small pictures are enlarged too: the network is best with faces of a certain size.
         size = max(1, round(rgb.width * scale)), max(1, round(rgb.height * scale))
+        if min(size) < SHORT_SIDE:
+            return []
         pixels = numpy.asarray(rgb.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))[:, :, ::-1]
         self._detector.setInputSize(size)
         _, rows = self._detector.detect(numpy.ascontiguousarray(pixels))

@@ -1,9 +1,11 @@
 /**
  * Write, preview, plan and send a post; opened from anywhere.
  *
- * `openComposer({mediaIds?, items?, characterId?, platform? | platforms?, scheduledAt?, caption?, altText?, postId?})`
+ * `openComposer({mediaIds?, items?, characterId?, platform? | platforms?, scheduledAt?, nextFree?, caption?, altText?, postId?})`
  *   → Promise<posts|null>: the posts that were made or changed, null when it was closed before.
- *   `items` are the pictures when the caller has them; `postId` edits an existing post; `scheduledAt` is UTC.
+ *   `items` are the pictures when the caller has them; `postId` edits an existing post; `scheduledAt` is UTC;
+ *   `nextFree: true` fills in the next free time of the account.
+ * `scheduleEach({mediaIds, items?, characterId?})` → Promise<posts|null>: a post for each of several pictures, one after the other.
  * What is being written survives a reload and an accidental close: the next composer for the same pictures goes on with it.
  * `hasDraft()` tells whether an unfinished one is kept, `forgetDraft()` throws it away.
  */
@@ -24,6 +26,7 @@ import { headline, resultsView, summary, waiting, watchPosts } from "./post-comp
 import { Composer, draftKey } from "./post-composer/state.js";
 import { editView, footView } from "./post-composer/view.js";
 
+export { scheduleEach } from "./post-composer/each.js";
 export const hasDraft = () => Boolean(draft(draftKey("")).load()?.form);
 export const forgetDraft = () => draft(draftKey("")).clear();
 
@@ -331,6 +334,7 @@ export async function openComposer(options = {}) {
       form.replaceChildren();
       draw();
       setField("#pc-at", c.form.at);
+      if (options.nextFree && !c.form.at && c.form.characterId) dialog.querySelector("[data-action=free]")?.click();
       if (c.post && !(c.post.actions ?? ["edit"]).includes("edit")) throw new Error("This post cannot be changed any more.");
       (c.form.mediaIds.length ? form.querySelector("[data-caption]") : form.querySelector("[data-action=add]"))?.focus();
     } catch (error) {

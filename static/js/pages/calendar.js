@@ -78,6 +78,8 @@ export async function mount(main) {
       const first = Math.max(0, Math.min(8, ...hours, Number(timeOf(Date.now(), zone()).slice(0, 2))) - 1);
       const box = root.querySelector(".cal-hours");
       if (rows[first] && box) box.scrollTop = rows[first].offsetTop - rows[0].offsetTop;
+      const column = box?.querySelector(".cal-days .is-today");
+      if (column && box.scrollWidth > box.clientWidth) box.scrollLeft = column.offsetLeft - column.offsetWidth;
     }
     scrolled = state.view;
   }
@@ -149,7 +151,7 @@ export async function mount(main) {
         <p>${item.skipped ? "This one time is left out." : item.active === false ? "The task is switched off, so nothing will happen." : past ? "The task was due here." : "The scheduled task will do this by itself; there is no post yet."} ${item.note ?? ""}</p>
         <p class="row">${item.characterName ?? ""}${(item.platforms ?? []).map((p) => html`<span class="badge badge-neutral">${platformIcon(p)}<span>${platformLabel(p)}</span></span>`)}${item.dryRun && html`<span class="badge post-dry">${icon("eye")}<span>Dry run</span></span>`}</p>
         <p class="small muted">A rule keeps its times, so it cannot be dragged. Leave out this one time, or change the rule.</p></div>`,
-      footer: html`<a class="btn" href="/schedule.html?task=${encodeURIComponent(item.taskId)}">${icon("edit")}Edit rule</a><span class="spacer"></span>${!past && item.slot !== undefined && html`<button type="button" class="btn btn-primary" data-skip>${icon(item.skipped ? "undo" : "off")}${item.skipped ? "Do it after all" : "Skip this time"}</button>`}`,
+      footer: html`<a class="btn" href="/schedule.html?edit=${encodeURIComponent(item.taskId)}">${icon("edit")}Edit rule</a><span class="spacer"></span>${!past && item.slot !== undefined && html`<button type="button" class="btn btn-primary" data-skip>${icon(item.skipped ? "undo" : "off")}${item.skipped ? "Do it after all" : "Skip this time"}</button>`}`,
       onOpen: (d) => (d.querySelector("[data-skip]") ?? d.querySelector("a.btn"))?.focus(),
     });
     dialog.querySelector("[data-skip]")?.addEventListener("click", (event) =>

@@ -10,6 +10,7 @@ import { prefs } from "../prefs.js";
 import { session } from "../session.js";
 import { openDialog } from "../components/confirm-dialog.js";
 import { emptyState } from "../components/states.js";
+import { openComposer, scheduleEach } from "../components/post-composer.js";
 import { bulk, bulkBar, confirmForGood, download } from "./gallery/bulk.js";
 import { editCollection, forgetCollection } from "./gallery/collections.js";
 import { openCompare } from "./gallery/compare.js";
@@ -303,6 +304,18 @@ export async function mount(main) {
     if (ids.length) await collect(ids, made.id);
   }
 
+  /** One picture or a carousel to the composer; several to schedule become a post each. */
+  async function postThese(ids, when = "") {
+    const items = ids.map((id) => grid.find(id)).filter(Boolean);
+    const owners = new Set(items.map((item) => item.characterId).filter(Boolean));
+    const characterId = owners.size === 1 ? [...owners][0] : state.characterId || session.characterId;
+    const posts =
+      when === "schedule" && ids.length > 1
+        ? await scheduleEach({ mediaIds: ids, items, characterId })
+        : await openComposer({ mediaIds: ids, items, characterId, nextFree: when === "schedule" });
+    if (posts?.length) grid.clearSelection();
+  }
+
   // ---------------------------------------------------------------- parts
 
   const news = watchNews({ grid, stream, state: () => state, pill: $(".gl-news"), changed: afterwards, collections: loadCollections });
@@ -313,6 +326,7 @@ export async function mount(main) {
     deleteForGood,
     trashed: () => Boolean(state.trashed),
     changed: (item) => grid.patch(item.id, item),
+    post: (item, when) => postThese([item.id], when),
     compare: (a, b) => {
       url.set({ compare: `${a.id},${b.id}` });
       openCompare(a, b).then(() => url.set({ compare: null }));
@@ -441,6 +455,8 @@ export async function mount(main) {
         fail(error);
       }
     },
+    "bulk-post": () => postThese(selected()),
+    "bulk-schedule": () => postThese(selected(), "schedule"),
     "bulk-compare": () => {
       const [a, b] = selected();
       view.compareWith(b, a);
@@ -543,6 +559,7 @@ export async function mount(main) {
     },
     { keys: ".", label: "Star the selected", when: () => grid.selection.size > 0, run: () => handlers["bulk-star"]() },
     { keys: "c", label: "Compare the two selected", when: () => grid.selection.size === 2, run: () => handlers["bulk-compare"]() },
+    { keys: "p", label: "Post the selected", when: () => grid.selection.size > 0 && !state.trashed, run: () => postThese(selected()) },
     { keys: "Escape", label: "Clear the selection", when: () => grid.selection.size > 0, run: () => grid.clearSelection() },
     { keys: "shift+i", label: "Import pictures", run: () => importer.choose() },
   ]);
@@ -556,6 +573,7 @@ export async function mount(main) {
       ["c", "Mark, then compare"],
       ["o", "Open in studio"],
       ["u", "Upscale 2×"],
+      ["p", "Post"],
       ["Delete", "Move to the trash"],
       ["+", "Zoom in"],
       ["0", "Fit"],

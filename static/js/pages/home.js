@@ -1,12 +1,17 @@
-/** Home: what needs you, the characters, the last pictures, the machine, what is running. */
+/** Home: what needs you, what goes out next, the characters, the last pictures, the machine, what is running. */
 import { api } from "../api.js";
 import { avatar } from "../components/avatar.js";
 import { areaChart } from "../components/chart.js";
+import { confirmDialog } from "../components/confirm-dialog.js";
 import { altOf, thumbUrl } from "../components/media-grid.js";
+import { actOn, zoneOfCharacter } from "../components/post-actions.js";
+import { openComposer } from "../components/post-composer.js";
+import { openPost } from "../components/post-dialog.js";
+import { fixesOf, momentOf, platformIcon, platformLabel, postBadge, postThumb, stateOf } from "../components/post-state.js";
 import { errorState, skeleton } from "../components/states.js";
 import { statusBadge } from "../components/status-badge.js";
 import { busy, debounce, onAction, render } from "../dom.js";
-import { ago, bytes, percent, plural } from "../format.js";
+import { ago, bytes, dateTime, percent, plural } from "../format.js";
 import { attrs, html, icon } from "../html.js";
 import { retry, stream, tasks } from "../jobs.js";
 import { toast } from "../notices.js";
@@ -44,6 +49,7 @@ export async function mount(main) {
   const load = async () => {
     try {
       home = await api.get("/api/home");
+      home.nextUp ??= (await api.get("/api/posts", { query: { status: "scheduled,approved", sort: "soonest", limit: 5 } })).items;
       error = null;
     } catch (problem) {
       error = problem;
@@ -78,12 +84,46 @@ export async function mount(main) {
           toast.error(problem);
         }
       }),
+    "open-post": (_e, el) => openPost(el.dataset.id, { onChange: load }).then(load),
+    "fix-post": (_e, el) => busy(el, () => fixPost(el.dataset.id)),
+    resume: (_e, el) =>
+      busy(el, async () => {
+        const sure = await confirmDialog({
+          title: "Go on with publishing?",
+          consequences: ["Posts that are due go out.", "Scheduled tasks run again."],
+          confirmLabel: "Resume",
+          danger: false,
+        });
+        if (!sure) return;
+        try {
+          await api.post("/api/scheduler/resume", {});
+          toast.success("Publishing goes on");
+          await load();
+        } catch (problem) {
+          toast.error(problem);
+        }
+      }),
     "hide-checklist": () => {
       prefs.set("checklistHidden", true);
       show();
     },
     "use-character": (_e, el) => session.choose(el.dataset.id),
   });
+  /** Do what mends this post: try again, post now, settle or edit. */
+  async function fixPost(id) {
+    try {
+      const post = await api.get(`/api/posts/${encodeURIComponent(id)}`);
+      const wanted = { failed: "retry", missed: "publish", unconfirmed: "settle" }[post.status];
+      const fixes = fixesOf(post).filter((f) => f.action);
+      const fix = post.error?.action === "fix" ? fixes[0] : (fixes.find((f) => f.action === wanted) ?? fixes[0]);
+      if (!fix) await openPost(id, { onChange: load });
+      else if (fix.action === "edit") await openComposer({ postId: id });
+      else await actOn(post, fix.action);
+      await load();
+    } catch (problem) {
+      toast.error(problem);
+    }
+  }
   content.addEventListener("change", async (event) => {
     const box = event.target.closest("[data-active]");
     if (!box) return;
@@ -124,7 +164,7 @@ export async function mount(main) {
   });
 
   const again = debounce(load, 400);
-  ["media.created", "media.deleted", "media.updated", "character.updated", "character.deleted"].forEach((type) => stream.on(type, again));
+  ["media.created", "media.deleted", "media.updated", "character.updated", "character.deleted", "post.updated", "account.updated", "schedule.updated"].forEach((type) => stream.on(type, again));
   let finished = 0;
   stream.on("task.updated", (task) => {
     show();
@@ -149,6 +189,7 @@ function view(home, samples) {
   return html`<div class="home">
     <div class="stack-5">
       ${first && checklist(home.checklist)}
+      ${nextUp(home)}
       <section class="stack-3" aria-labelledby="home-characters"><div class="row"><h2 id="home-characters">Characters</h2><span class="spacer"></span><a class="btn btn-small" href="/characters.html?new=1">${icon("plus")}New character</a></div>
         ${home.characters.length ? html`<ul class="home-characters">${home.characters.map(characterCard)}</ul>` : html`<div class="panel home-hint"><p class="muted">No characters yet. A name is enough to begin; looks and story can follow.</p></div>`}</section>
       <section class="stack-3" aria-labelledby="home-recent"><div class="row"><h2 id="home-recent">Recent pictures</h2><span class="spacer"></span><a class="btn btn-ghost btn-small" href="/gallery.html">Open gallery${icon("arrow-right")}</a></div>
@@ -174,6 +215,23 @@ function checklist(steps) {
     <ol>${steps.map((s) => html`<li class="${s.done ? "is-done" : s === next ? "is-next" : ""}">${icon(s.done ? "ok" : "circle", s.done ? "Done" : "To do")}<div><strong>${s.label}</strong>${s.detail && html`<p class="muted small">${s.detail}</p>`}</div>${!s.done && s.href && html`<a class="btn ${s === next ? "btn-primary" : ""} btn-small" href="${s.href}" aria-label="Go: ${s.label}">Go${icon("arrow-right")}</a>`}</li>`)}</ol></section>`;
 }
 
+/** The next posts of all characters. Shown once anything was ever planned or published. */
+function nextUp(home) {
+  const posts = home.nextUp ?? [];
+  const ever = posts.length > 0 || Object.values(home.posts ?? {}).some((n) => n > 0);
+  if (!ever) return "";
+  return html`<section class="stack-3" aria-labelledby="home-next"><div class="row"><h2 id="home-next">Next up</h2><span class="spacer"></span><a class="btn btn-ghost btn-small" href="/calendar.html">Open calendar${icon("arrow-right")}</a></div>
+    ${
+      posts.length
+        ? html`<ul class="home-next">${posts.map((p) => {
+            const zone = zoneOfCharacter(p.characterId);
+            const at = p.scheduledAt ? momentOf(p) : null;
+            return html`<li data-key="next-${p.id}"><button type="button" class="${p.dryRun ? "is-dry" : ""}" data-action="open-post" data-id="${p.id}" aria-label="${p.characterName ?? "A post"} on ${p.platformLabel ?? platformLabel(p.platform)}, ${at ? dateTime(at, zone) : "no time yet"}, ${stateOf(p).label}${p.dryRun ? ", dry run" : ""}">${postThumb(p)}<span class="home-next-text"><span class="row row-nowrap">${platformIcon(p.platform)}<strong class="truncate">${p.characterName ?? "Deleted character"}</strong></span><span class="small">${at ? dateTime(at, zone) : "No time yet"}</span><span class="small muted">${at ? ago(at) : ""}</span>${postBadge(p)}</span></button></li>`;
+          })}</ul>`
+        : html`<div class="panel home-hint"><p class="muted">Nothing is planned.</p><a class="btn" href="/content.html?compose=1">${icon("plus")}New post</a></div>`
+    }</section>`;
+}
+
 function characterCard(c) {
   const href = `/characters.html?id=${encodeURIComponent(c.id)}`;
   return html`<li class="card home-character ${c.isActive ? "" : "is-off"}" data-key="${c.id}">
@@ -184,8 +242,8 @@ function characterCard(c) {
 }
 
 function need(n) {
-  return html`<li data-key="${n.taskId ?? n.title}">${icon(n.kind === "task" ? "error" : "alert")}<div class="stack-1"><strong>${n.title}</strong>${n.detail && html`<p class="muted small clamp-2">${n.detail}</p>`}${n.remedy && html`<p class="small">${n.remedy}</p>`}
-    <div class="row">${n.taskId ? html`<button type="button" class="btn btn-small" data-action="retry-task" data-id="${n.taskId}">${icon("refresh")}${n.action || "Retry"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.href && html`<a class="btn btn-small" href="${n.href}">${n.action || "Open"}</a>`}${n.at && html`<small class="muted">${ago(n.at)}</small>`}</div></div></li>`;
+  return html`<li data-key="${n.postId ?? n.taskId ?? n.title}">${icon(n.kind === "task" ? "error" : "alert")}<div class="stack-1"><strong>${n.title}</strong>${n.detail && html`<p class="muted small clamp-2">${n.detail}</p>`}${n.remedy && html`<p class="small">${n.remedy}</p>`}
+    <div class="row">${n.postId ? html`<button type="button" class="btn btn-small" data-action="fix-post" data-id="${n.postId}">${icon({ failed: "refresh", missed: "send", unconfirmed: "help" }[n.status] ?? "refresh")}${n.action || "Mend"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.kind === "paused" ? html`<button type="button" class="btn btn-small" data-action="resume">${icon("play")}${n.action || "Resume"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.taskId ? html`<button type="button" class="btn btn-small" data-action="retry-task" data-id="${n.taskId}">${icon("refresh")}${n.action || "Retry"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.href && html`<a class="btn btn-small" href="${n.href}">${n.action || "Open"}</a>`}${n.at && html`<small class="muted">${ago(n.at)}</small>`}</div></div></li>`;
 }
 
 function machine(home, samples) {

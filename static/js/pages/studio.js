@@ -365,6 +365,7 @@ export async function mount(main) {
       key("u", "Upscale 2×", "upscale"),
       key("r", "Recall everything", "recall-all"),
       key("i", "Start from it", "as-init"),
+      key("o", "Post", "post"),
       key("Delete", "Move to the trash", "trash"),
       {
         keys: "x",

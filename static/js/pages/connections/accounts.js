@@ -88,11 +88,11 @@ function accountCard(a, platform, marked) {
     <div class="co-head">${sign(a)}<div class="co-name"><h4>${a.platformLabel}</h4>${a.username && html`<span class="small muted truncate">@${a.username}${a.accountType && ` · ${a.accountType.replaceAll("_", " ")}`}</span>`}</div><span class="spacer"></span>${stateBadge(a)}</div>
     ${a.dryRun && html`<p class="co-dry">${icon("eye")}<span><strong>Dry run.</strong> Posts are rehearsed, nothing is really sent.</span></p>`}
     ${a.breaker ? breakerBox(a) : html`<p class="co-detail">${a.detail}${a.remedy && a.status !== "ok" && html` <span class="muted">${a.remedy}</span>`}</p>`}
-    ${a.paused && html`<p class="co-paused">${icon("pause")}<span>${pauseText(a.paused)}</span></p>`}
+    ${a.paused && (a.breaker || a.paused.scope !== "account" || a.status === "error") && html`<p class="co-paused">${icon("pause")}<span>${pauseText(a.paused)}</span></p>`}
     <dl class="co-facts">${tokenFact(a)}${quotaFact(a)}
       <div><dt>Last post</dt><dd>${a.lastSuccessAt ? html`<time title="${dateTime(a.lastSuccessAt)}">${ago(a.lastSuccessAt)}</time>` : "None yet"}</dd></div>
       ${a.nextPostAt && html`<div><dt>Next post</dt><dd>${stopped && html`<span class="visually-hidden">waits: </span>`}<time title="${dateTime(a.nextPostAt)}">${new Date(a.nextPostAt) <= new Date() ? "due now" : ago(a.nextPostAt)}</time></dd></div>`}
-      ${a.lastErrorAt && html`<div class="is-wide"><dt>Last error</dt><dd><time title="${dateTime(a.lastErrorAt)}">${ago(a.lastErrorAt)}</time>: ${a.lastError}</dd></div>`}
+      ${a.lastErrorAt && a.lastError !== a.breaker?.reason && html`<div class="is-wide"><dt>Last error</dt><dd><time title="${dateTime(a.lastErrorAt)}">${ago(a.lastErrorAt)}</time>: ${a.lastError}</dd></div>`}
       <div><dt>Last test</dt><dd>${a.checkedAt ? html`<time title="${dateTime(a.checkedAt)}">${ago(a.checkedAt)}</time>` : "Never"}</dd></div></dl>
     <div class="co-actions">${actions(a, platform)}</div></article>`;
 }

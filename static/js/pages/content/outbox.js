@@ -57,7 +57,7 @@ export function outboxSection(root, page) {
     const shown = items.filter((r) => (!characterId || r.characterId === characterId) && (!platform || r.platform === platform));
     render(
       root,
-      html`<p class="ct-outbox-note pc-dry">${icon("eye")}<span><strong>None of these left this machine.</strong> They are the requests a dry run would have sent, in order. Keys are masked.</span></p>
+      html`<p class="ct-outbox-note pc-dry">${icon("eye")}<span><strong>None of these left this machine.</strong> They are the requests a dry run would have sent, the newest first. Keys are masked.</span></p>
       <ul class="ct-outbox">${shown.map(request)}</ul>
       <div class="ct-more">${cursor ? html`<button type="button" class="btn" data-action="outbox-more">Load more</button>` : ""}<span class="small muted">${plural(total, "request")}${shown.length < total ? `, ${shown.length} shown` : ""}</span></div>`,
     );

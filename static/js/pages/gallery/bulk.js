@@ -24,6 +24,8 @@ export function bulkBar({ ids, total, state, allStarred, collections, characters
     return html`${head}<button type="button" class="btn" data-action="bulk-restore">${icon("undo")}Restore ${n}</button><button type="button" class="btn btn-danger" data-action="bulk-delete">${icon("trash")}<span>Delete ${n} for good</span></button>`;
   return html`${head}
     <button type="button" class="btn" data-action="bulk-star" aria-label="${allStarred ? `Unstar ${n}` : `Star ${n}`}">${icon(allStarred ? "star-filled" : "star")}<span class="gl-word">${allStarred ? "Unstar" : "Star"}</span></button>
+    <button type="button" class="btn" data-action="bulk-post" aria-label="Post ${n}" title="Post (p)">${icon("send")}<span class="gl-word">Post…</span></button>
+    <button type="button" class="btn" data-action="bulk-schedule" aria-label="Schedule ${n}">${icon("calendar")}<span class="gl-word">Schedule…</span></button>
     <button type="button" class="btn" popovertarget="gl-bulk-coll" aria-label="Add ${n} to a collection">${icon("folder")}<span class="gl-word">Collection</span></button>
     <div id="gl-bulk-coll" popover class="popover menu" role="menu" aria-label="Add to a collection">${collections.map((c) => html`<button type="button" role="menuitem" data-action="bulk-collect" data-id="${c.id}">${icon("folder")}<span>${c.name}</span></button>`)}${collections.length > 0 && html`<hr>`}
       <button type="button" role="menuitem" data-action="bulk-collect-new">${icon("plus")}<span>New collection…</span></button>${state.collectionId && html`<hr><button type="button" role="menuitem" data-action="bulk-uncollect">${icon("minus")}<span>Take out of this collection</span></button>`}</div>

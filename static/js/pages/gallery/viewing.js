@@ -43,7 +43,7 @@ function details(item) {
 
 /**
  * @param {HTMLElement} viewer @param {HTMLElement} grid
- * @param {{star: Function, trash: Function, restore: Function, deleteForGood: Function, compare: (a: any, b: any) => void, trashed: () => boolean, changed: (item: any) => void}} page
+ * @param {{star: Function, trash: Function, restore: Function, deleteForGood: Function, compare: (a: any, b: any) => void, trashed: () => boolean, post: (item: any, when?: string) => void, changed: (item: any) => void}} page
  */
 export function setUpViewer(viewer, grid, page) {
   const full = new Map(); // id → item with its recipe
@@ -55,6 +55,8 @@ export function setUpViewer(viewer, grid, page) {
     page.trashed()
       ? [{ key: "restore", label: "Restore", icon: "undo", shortcut: "r" }]
       : [
+          { key: "post", label: "Post…", icon: "send", shortcut: "p" },
+          { key: "schedule", label: "Schedule…", icon: "calendar" },
           { key: "studio", label: "Open in studio", icon: "studio", shortcut: "o" },
           { key: "upscale", label: "Upscale 2×", icon: "expand", shortcut: "u" },
           { key: "compare", label: marked ? "Compare with marked" : "Compare", icon: "compare", shortcut: "c" },
@@ -158,6 +160,8 @@ export function setUpViewer(viewer, grid, page) {
       location.href = `/studio.html?recall=${encodeURIComponent(item.id)}`;
     },
     upscale,
+    post: (item) => page.post({ ...item, ...full.get(item.id) }),
+    schedule: (item) => page.post({ ...item, ...full.get(item.id) }, "schedule"),
     restore: (item) => page.restore([item.id]),
     compare(item) {
       if (marked && marked !== item.id) {

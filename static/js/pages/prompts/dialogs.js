@@ -10,7 +10,7 @@ import { attrs, html, icon } from "../../html.js";
 import { toast } from "../../notices.js";
 import { draft } from "../../prefs.js";
 import { session } from "../../session.js";
-import { providerBadge } from "./rows.js";
+import { providerBadge } from "./facts.js";
 
 const characterField = (value, { any = true, required = false } = {}) =>
   fieldRow({

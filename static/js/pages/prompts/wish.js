@@ -3,7 +3,7 @@ import { api } from "../../api.js";
 import { render } from "../../dom.js";
 import { attrs, html, icon } from "../../html.js";
 import { prefs } from "../../prefs.js";
-import { providerBadge, PROVIDERS } from "./rows.js";
+import { providerBadge, PROVIDERS } from "./facts.js";
 
 const TONES = ["friendly", "playful", "dreamy", "confident", "poetic", "mysterious", "matter-of-fact"];
 const LANGUAGES = ["English", "Deutsch", "Español", "Français", "Italiano", "Português", "日本語"];

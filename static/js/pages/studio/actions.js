@@ -3,6 +3,7 @@ import { api, idempotencyKey } from "../../api.js";
 import { toast } from "../../notices.js";
 import { copyText } from "../../components/states.js";
 import { fileUrl } from "../../components/media-grid.js";
+import { openComposer } from "../../components/post-composer.js";
 import { curl, toRequest } from "./wish.js";
 
 const path = (item) => `/api/media/${encodeURIComponent(item.id)}`;
@@ -86,6 +87,10 @@ export const actions = {
       toast.error("The browser did not allow copying the picture. Download it instead.");
     }
   },
+  async post(s, item, _data, more = {}) {
+    openComposer({ mediaIds: [item.id], items: [item], characterId: item.characterId ?? s.form.characterId, ...more });
+  },
+  schedule: (s, item) => actions.post(s, item, null, { nextFree: true }),
   async avatar(s, item) {
     const id = item.characterId ?? s.form.characterId;
     const owner = s.characters.find((c) => c.id === id);

@@ -109,12 +109,14 @@ function resultView(s, item) {
       ${act("vary-subtle", "layers", html`<span class="st-vary">Vary </span>subtle`, { title: "Redraw from this picture, changing little", "aria-label": "Vary subtle" })}
       ${act("vary-strong", "bolt", html`<span class="st-vary">Vary </span>strong`, { title: "Redraw from this picture, changing much", "aria-label": "Vary strong" })}
       ${act("upscale", "expand", html`<span class="st-wide">Upscale </span>2×`, { title: "Upscale 2× (u)" })}<button type="button" class="btn btn-ghost btn-small" data-action="as-init" title="Use as the picture to start from (i)" aria-label="Use as the picture to start from">${icon("image")}<span class="st-wide">Start from it</span></button>
+      ${act("post", "send", "Post…", { title: "Post this picture (o)" })}
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe, "aria-label": "Recall" })}>${icon("undo")}<span class="st-narrow">Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
       <button type="button" class="icon-btn" data-action="trash" aria-label="Move to trash" title="Move to trash (Del)">${icon("trash")}</button></div>
       <div id="st-recall" popover class="popover menu" role="menu" aria-label="Recall">${item_("recall-all", "sliders", "Everything, for the same picture")}${item_("recall-prompt", "edit", "Only the prompt")}${item_("recall-seed", "dice", "Only the seed")}</div>
       <div id="st-moremenu" popover class="popover menu" role="menu" aria-label="More actions" data-align="end">
         ${upscalers.map((u) => item_("upscale", "expand", `Upscale 2× with ${middle(u.name.replace(/\.\w+$/, ""), 24)}`, { "data-model": u.name, "data-engine": u.engine }))}${upscalers.length > 0 && html`<hr>`}
+        ${item_("schedule", "calendar", "Schedule…")}<hr>
         ${item_("copy-image", "copy", "Copy picture")}${item_("copy-recipe", "copy", "Copy recipe", { disabled: !item.hasRecipe })}${item_("copy-curl", "copy", "Copy as curl", { disabled: !item.hasRecipe })}
         <a role="menuitem" href="${fileUrl(item)}${fileUrl(item).includes("?") ? "&" : "?"}download=1" download>${icon("download")}<span>Download</span></a><hr>
         <a role="menuitem" href="/gallery.html?media=${encodeURIComponent(item.id)}">${icon("gallery")}<span>Open in the gallery</span></a>
