@@ -121,6 +121,7 @@ class Clock:
         self._chore("look after the accounts", c.connections.tick)
         self._chore("read missing links", c.publishing.chores)
         self._chore("clear prepared pictures", c.posts.clean_files)
+        self._chore("clear the bucket", lambda: c.hosting.clean(days=7))
         self._chore("forget old runs", lambda: c.runs_store.delete_before(ago_iso(KEEP_RUNS_DAYS * 86_400)))
         self._chore("forget old notices", c.notices.housekeeping)
 

@@ -127,11 +127,11 @@ class X:
         upload = Upload(self._api(account), simple_max=self._simple_max, chunk=self._chunk, now=self._now)
         remote = dict(remote)
         media: list[dict[str, Any]] = [dict(m) for m in remote.get("media") or []]
+        del media[len(snapshot.files) :]
         remote["media"] = media
         waiting: NotReady | None = None
         for index, file in enumerate(snapshot.files[: self.info.images.max_images]):
             watch.check_cancelled()
-            del media[len(snapshot.files) :]
             entry = media[index] if index < len(media) else {}
             if not upload.usable(entry, file.sha256):
                 with watch.step("upload"):

@@ -13,6 +13,7 @@ import os
 import re
 import sqlite3
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +216,7 @@ def _verify(path: Path, hashes: dict[str, str]) -> None:
                         digest.update(piece)
                 if digest.hexdigest() != expected:
                     raise StorageError(f"The backup was not kept: {name} does not read back as it was written.")
-    except (zipfile.BadZipFile, KeyError, EOFError) as exc:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as exc:
         raise StorageError(
             f"The backup was not kept: it cannot be read back ({exc}).", remedy="Check the disk; free some space."
         ) from exc

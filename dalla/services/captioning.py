@@ -141,6 +141,8 @@ class Captioning:
         entry = self._prompts.get(prompt_id) if prompt_id else None
         item = self._gallery.get(media_id) if media_id else None
         person = self._person(character_id, character, entry, item)
+        if prompt is not None and item is not None and prompt.strip() == item.prompt.strip():
+            prompt = None  # the composed prompt of the picture: what the person typed says more
         request = CaptionRequest(
             prompt=_text("prompt", prompt if prompt is not None else _prompt_of(entry, item)),
             narratives=self._narratives(person, narrative),

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from dalla.errors import DallaError, InvalidInput, Stale
+from dalla.errors import DallaError, InvalidInput, NotFound, Stale
 from dalla.events import EventBus
 from dalla.ids import is_id, new_id
 from dalla.jobs.base import Context, JobQueue
@@ -130,6 +130,7 @@ class Prompts:
         return made
 
     def _insert(self, prompt: str | None, character_id: str | None, caption: str | None, source: str) -> Prompt:
+        character_id = character_id or None
         name = self._characters.get(character_id).name if character_id else None
         values: dict[str, Any] = {
             "id": new_id("prompt"),
@@ -316,19 +317,27 @@ class Prompts:
         """Delete or mark many: {"succeeded", "failed", "deleted"?}. Raises InvalidInput for another action."""
         if action not in ("delete", "mark_used", "mark_unused"):
             raise InvalidInput.field("action", "Use delete, caption, mark_used or mark_unused.")
-        succeeded: list[str] = []
-        failed: list[dict[str, str]] = []
+        wanted = dict.fromkeys(ids)
         deleted: list[dict[str, Any]] = []
-        names = self.names()
-        for id in dict.fromkeys(ids):
-            try:
-                if action == "delete":
+        failed: list[dict[str, str]] = []
+        succeeded: list[str] = []
+        if action == "delete":
+            names = self.names()
+            for id in wanted:
+                try:
                     deleted.append(self.public(self._documents.delete(id), names))
-                else:
-                    self._documents.update(id, _marked(action == "mark_used"))
-                succeeded.append(id)
-            except DallaError as exc:
-                failed.append({"id": id, "code": exc.code, "detail": exc.detail})
+                    succeeded.append(id)
+                except DallaError as exc:
+                    failed.append({"id": id, "code": exc.code, "detail": exc.detail})
+        else:
+            present = {prompt.id for prompt in self._documents.all()}
+            mark = _marked(action == "mark_used")
+            self._documents.rewrite(lambda prompt: mark(prompt) if prompt.id in wanted else prompt)
+            succeeded = [id for id in wanted if id in present]
+            for id in wanted:
+                if id not in present:
+                    missing = NotFound.of("prompt", id)
+                    failed.append({"id": id, "code": missing.code, "detail": missing.detail})
         self._tell(succeeded)
         answer: dict[str, Any] = {"succeeded": succeeded, "failed": failed}
         return answer | {"deleted": deleted} if action == "delete" else answer

@@ -7,6 +7,7 @@ what was only staged is staged on, what may have been published is looked for an
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import threading
@@ -113,6 +114,7 @@ class Publishing:
             settle=self._after.settled,
             stop_account=self._after.open_breaker,
             count_failure=self._after.count_failure,
+            remember=self._after.remember,
         )
         jobs.register(self.KIND, self.run, lane="publish")
 
@@ -166,7 +168,8 @@ class Publishing:
             if character is None or self._platforms.credentials_missing(character, post.platform):
                 continue
             account = self._platforms.account(character, post.platform, dry_run=False, post_id=post.id)
-            link = self._platforms.get(post.platform).permalink(account, post.platform_post_id)
+            with contextlib.closing(account.session):
+                link = self._platforms.get(post.platform).permalink(account, post.platform_post_id)
             if link:
                 self._after.tell(self._store.edit(post.id, only_from=frozenset({"published"}), permalink=link))
         self._store.clear_outbox(before=iso(self._now() - timedelta(days=30)))

@@ -96,6 +96,14 @@ class Aftermath:
             reason = f"It failed {failures} times in a row. Last: {error.detail}"
             self._break(post, reason, "failing", until, "It is tried again by itself in half an hour.")
 
+    def remember(self, post: Post, extra: dict[str, Any]) -> None:
+        """Keep what an adapter learned about the account (its quota, ids), so that it need not ask again."""
+        changes: dict[str, Any] = {"extra": extra}
+        quota = extra.get("quota")
+        if isinstance(quota, dict) and isinstance(quota.get("used"), int):
+            changes |= {"quota_used": quota["used"], "quota_total": quota.get("total"), "quota_at": quota.get("at")}
+        self._accounts.save(post.character_id, post.platform, **changes)
+
     def settled(self, post: Post) -> None:
         """Tell everybody who has to know. The row is written already; nothing here may change the outcome."""
         for work in (self._note_account, self._note_use, self._note_people, *self.listeners):

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from dalla.errors import Cancelled, DallaError, NotFound, StorageError
 from dalla.jobs.base import Context
 from dalla.log import scrub
-from dalla.platforms.base import Look, NotReady, Platform, PlatformError, Published
+from dalla.platforms.base import Account, Look, NotReady, Platform, PlatformError, Published
 from dalla.records.character import Character
 from dalla.records.post import Attempt, Post, PreparedFile, Snapshot
 from dalla.services.platform_access import PlatformAccess
@@ -41,6 +41,9 @@ class Hosting(Protocol):
     def public_url(self, file: PreparedFile) -> str:
         """Raises NotConfigured."""
 
+    def pretend_url(self, file: PreparedFile) -> str:
+        """Return the address a rehearsal shows. Uploads nothing, never raises."""
+
 
 class SnapshotFiles:
     """The prepared pictures as an adapter may use them."""
@@ -54,13 +57,7 @@ class SnapshotFiles:
         return self._blobs.get(file.key)
 
     def public_url(self, file: PreparedFile) -> str:
-        try:
-            return self._hosting.public_url(file)
-        except DallaError:
-            if not self._dry_run:
-                raise
-            # A rehearsal needs an address to show, not one that works.
-            return f"https://your-public-address.example/public/{file.sha256[:16]}.jpg"
+        return self._hosting.pretend_url(file) if self._dry_run else self._hosting.public_url(file)
 
 
 class PostWatch:
@@ -127,6 +124,7 @@ class Drive:
         settle: Callable[[Post], None],
         stop_account: Callable[[Post, PlatformError], None],
         count_failure: Callable[[Post, PlatformError], None],
+        remember: Callable[[Post, dict[str, Any]], None],
     ) -> None:
         self._settings = settings
         self._posts = posts
@@ -139,25 +137,35 @@ class Drive:
         self._settle = settle
         self._stop_account = stop_account
         self._count_failure = count_failure
+        self._remember = remember
 
     # ------------------------------------------------------------ the way out
 
     def run(self, post: Post, character: Character, context: Context, *, at_once: bool) -> Post:
         """Drive the post; return it as it stands afterwards. Raises nothing for what the platform says."""
+        account = self._platforms.account(character, post.platform, dry_run=post.dry_run, post_id=post.id)
+        known = dict(account.extra)
+        try:
+            with contextlib.closing(account.session):
+                return self._run(post, account, context, at_once)
+        finally:
+            if not post.dry_run and account.extra != known:
+                with contextlib.suppress(DallaError):  # what the adapter remembers only saves requests
+                    self._remember(post, account.extra)
+
+    def _run(self, post: Post, account: Account, context: Context, at_once: bool) -> Post:
         platform = self._platforms.get(post.platform)
         watch = PostWatch(self._posts, post.id, self._owner, self._now, context)
         try:
             if post.status == "publishing":
-                return self._look(post, character, platform, watch, at_once)
-            return self._send(post, character, platform, watch, context, at_once)
+                return self._look(post, account, platform, watch)
+            return self._send(post, account, platform, watch, context)
         except Cancelled:
             return self._finish(post, "cancelled", only_from=frozenset({"claimed", "uploading"}))
         except PlatformError as exc:
             return self._refused(post, exc, at_once)
 
-    def _send(
-        self, post: Post, character: Character, platform: Platform, watch: PostWatch, context: Context, at_once: bool
-    ) -> Post:
+    def _send(self, post: Post, account: Account, platform: Platform, watch: PostWatch, context: Context) -> Post:
         label = platform.info.label
         if post.snapshot is None:
             with watch.step("prepare"):
@@ -169,7 +177,6 @@ class Drive:
                     raise _as_refusal(exc, post.platform) from exc
             post = self._posts.save(post.id, self._owner, snapshot=snapshot)
         snapshot = post.snapshot or self._snapshot(post)
-        account = self._platforms.account(character, post.platform, dry_run=post.dry_run, post_id=post.id)
         files = SnapshotFiles(self._blobs, self._hosting, post.dry_run)
         if post.status == "claimed":
             post = self._posts.transition(post.id, "uploading", owned_by=self._owner)
@@ -210,11 +217,13 @@ class Drive:
         except PlatformError as exc:
             if exc.effect != "unknown":
                 raise
+            if exc.stops_account:  # whatever became of this post, the next ones would meet the same wall
+                self._stop_account(post, exc)
             self._posts.save(post.id, self._owner, error=exc.problem())
-            return self._look(self._posts.get(post.id), character, platform, watch, at_once)
-        return self._published(post, character, published)
+            return self._look(self._posts.get(post.id), account, platform, watch)
+        return self._published(post, account, published)
 
-    def _published(self, post: Post, character: Character, published: Published) -> Post:
+    def _published(self, post: Post, account: Account, published: Published) -> Post:
         if post.dry_run:
             done = self._write(lambda: self._posts.transition(post.id, "dry_run", owned_by=self._owner, error=None))
             self._settle(done)
@@ -229,7 +238,6 @@ class Drive:
         # Nothing matters more than this write: a full disk for a moment must not lose the platform's id.
         done = self._write(lambda: self._posts.transition(post.id, "published", owned_by=self._owner, **fields))
         if not done.permalink:
-            account = self._platforms.account(character, post.platform, dry_run=False, post_id=post.id)
             with contextlib.suppress(Exception):  # cosmetic: a link that cannot be read now is fetched later
                 link = self._platforms.get(post.platform).permalink(account, published.id)
                 if link:
@@ -239,12 +247,11 @@ class Drive:
 
     # ------------------------------------------------------------ a lost answer
 
-    def _look(self, post: Post, character: Character, platform: Platform, watch: PostWatch, at_once: bool) -> Post:
+    def _look(self, post: Post, account: Account, platform: Platform, watch: PostWatch) -> Post:
         """Ask the platform what became of a publish whose answer is not known."""
         watch.may_cancel = False
         if post.dry_run:
-            return self._published(post, character, Published(id="dry-run"))
-        account = self._platforms.account(character, post.platform, dry_run=False, post_id=post.id)
+            return self._published(post, account, Published(id="dry-run"))
         snapshot = post.snapshot or self._snapshot(post)
         started = post.publish_started_at or post.updated_at
         try:
@@ -254,9 +261,9 @@ class Drive:
             logger.warning("looking for %s failed: %s", post.id, scrub(str(exc)))
             found = Look("not_yet", seconds=60, detail="The platform could not be asked.")
         if found.state == "published" and found.post is not None:
-            return self._published(post, character, found.post)
+            return self._published(post, account, found.post)
         if found.state == "not_there":
-            return self._again(post, found, at_once)
+            return self._again(post, found)
         if found.state == "not_yet" and post.looks + 1 < MAX_LOOKS:
             due = iso(self._now() + timedelta(seconds=max(1.0, found.seconds)))
             return self._posts.save(
@@ -264,7 +271,7 @@ class Drive:
             )
         if post.platform == "twitter" and self._settings.x_repeat_unconfirmed and not post.remote.get("repeated"):
             remote = {**post.remote, "repeated": True}
-            return self._again(post.with_(remote=remote), found, at_once)
+            return self._again(post.with_(remote=remote), found)
         label = platform.info.label
         error = {
             "detail": found.detail or f"{label} did not say whether the post is live.",
@@ -277,7 +284,7 @@ class Drive:
         self._settle(done)
         return done
 
-    def _again(self, post: Post, found: Look, at_once: bool) -> Post:
+    def _again(self, post: Post, found: Look) -> Post:
         """It is certainly not live: give it back to the queue, with the same checkpoints unless they are dead."""
         attempts = post.attempts + 1
         if attempts > len(RETRY_SECONDS):

@@ -28,7 +28,9 @@ IMAGE_JSON_LIMIT = 32 * 1024 * 1024
 _IMAGE_JSON = re.compile(r"/api/post-to-[a-z]+/?\Z")
 UPLOAD_LIMIT = 512 * 1024 * 1024
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
-PUBLIC_PATH = "/public/"
+#: What the internet may read under PUBLIC_BASE_URL: prepared pictures by signed address, and that fetching is allowed.
+PUBLIC_PATHS = ("/public/", "/robots.txt")
+_FORWARDED = ("X-Forwarded-For", "Forwarded", "CF-Connecting-IP", "X-Real-IP")
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 CSP = (
@@ -74,8 +76,15 @@ def install(app: Flask, settings: Settings) -> None:
 
 def _check_host(allowed: set[str], public: str) -> None:
     host = _parts(f"//{request.host}")[0] if request.host else ""
-    if host not in allowed and host == public.lower() and request.path.startswith(PUBLIC_PATH):
-        return  # the whole world may fetch a picture by its signed address, and nothing else
+    anybody = request.method in ("GET", "HEAD") and request.path.startswith(PUBLIC_PATHS)
+    if public and anybody and host == public.lower():
+        return
+    if public and not anybody and host in LOOPBACK and any(name in request.headers for name in _FORWARDED):
+        # A proxy that rewrites the Host would hand the whole app to everybody.
+        raise Forbidden(
+            "Through the public address only prepared pictures can be fetched.",
+            remedy="Let the proxy keep the Host header, and add the name to DALLA_ALLOWED_HOSTS if the dashboard is meant.",
+        )
     if host not in allowed:
         raise Forbidden(
             f"This app is not served under the name '{host}'.",

@@ -117,7 +117,7 @@ def _answer(prompt: Prompt) -> Response:
 @bp.get("/prompts", summary="List the prompts")
 def list_prompts(query: PromptList):
     prompts = services().prompts
-    found = prompts.find(character_id=query.character_id, used=query.used, text=query.q)
+    found = prompts.find(character_id=query.character_id or None, used=query.used, text=query.q)
     names = prompts.names()
     return plain_list([prompts.public(prompt, names) for prompt in found], query)
 
@@ -236,7 +236,7 @@ def restore_prompts(body: RestoreBody):
 
 @bp.get("/prompts/export", summary="The library as a CSV or JSON file")
 def export_prompts(query: ExportQuery):
-    data, mime = services().prompts.export(query.format, character_id=query.character_id)
+    data, mime = services().prompts.export(query.format, character_id=query.character_id or None)
     response = Response(data, content_type=mime)
     response.headers["Content-Disposition"] = f'attachment; filename="prompts.{query.format}"'
     return response

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from dalla.engines.captions.composer import ComposerEngine, choose_voice, is_ger
 from dalla.engines.captions.scene import alt_text, read_scene
 from dalla.text_length import measure, weighted_length
 
-LUNA = {
+LUNA: dict[str, Any] = {
     "name": "Luna the Mystic",
     "personality": "Dreamy and mystical",
     "backstory": "Luna is a mysterious character who lives in a hidden forest.",
@@ -131,6 +132,33 @@ def test_random_requests_always_fit():
         text = composer.write(request)
         assert fits(text), (request, text)
         assert "http" not in text.x
+
+
+def test_the_tone_may_say_how_long():
+    said = {length: composer.write(CaptionRequest(prompt=FOREST, tone=f"playful; {length}", **LUNA)).instagram for length in ("short, a single sentence", "two or three sentences", "long, a small story in several sentences")}  # fmt: skip
+    short, medium, long = said.values()
+    assert "\n" not in short and "\n\n" in medium and long.count("\n\n") == 2
+
+
+@pytest.mark.parametrize(
+    ("tone", "voice"),
+    [
+        ("mysterious", "dark"),
+        ("mystical", "dreamy"),
+        ("matter-of-fact", "clear"),
+        ("friendly", "cosy"),
+        ("confident", "bold"),
+    ],
+)
+def test_tones_of_the_page(tone, voice):
+    assert choose_voice(CaptionRequest(tone=tone)) == voice
+
+
+def test_style_and_mood_are_not_the_scene():
+    text = composer.write(
+        CaptionRequest(prompt="luna_character, by the sea, artistic, serene", style="artistic", **LUNA)
+    )
+    assert text.alt_text == "Luna the Mystic by the sea."
 
 
 # ---------------------------------------------------------------- scenes

@@ -284,6 +284,14 @@ def test_a_correction_that_helps_is_taken(make, fake):
     assert len(fake.questions) == 2 and "xxx" not in text.instagram and not text.notes
 
 
+def test_an_exact_repeat_is_asked_again(make, fake):
+    fake.next(
+        {"caption_instagram": "The moss remembers my steps!", "caption_x": "New.", "hashtags": [], "alt_text": "a"}
+    )
+    text = make().write(REQUEST)
+    assert len(fake.questions) == 2 and "moss" not in text.instagram
+
+
 def test_ideas(make, fake):
     ideas = make().ideas(IdeasRequest(count=7, theme="autumn", name="Luna", avoid=("by the lake",)))
     assert len(ideas.prompts) == 7 and len(set(ideas.prompts)) == 7 and ideas.model
@@ -299,3 +307,40 @@ def test_status_and_models(make, fake):
     gone = make(GEMINI_MODEL="gemini-2.0-flash").status(fresh=True)
     assert not gone.available and "retired" in (gone.reason or "") and gone.remedy
     assert not make(GEMINI_API_KEY="").status().available and make(GEMINI_API_KEY="").models() == []
+
+
+# ------------------------------------------------------------ the fake refuses what the service refuses
+
+
+@pytest.mark.parametrize(
+    ("model", "config", "words"),
+    [
+        ("gemini-3.8-flash", {"temperature": 0.7}, "temperature"),
+        ("gemini-3.5-flash-lite", {"top_p": 0.9}, "topP"),
+        ("gemini-3.5-flash-lite", {"thinking_config": {"thinking_budget": 0}}, "budget"),
+        ("gemini-3.8-flash", {"thinking_config": {"thinking_level": "MINIMAL"}}, "MINIMAL"),
+        ("gemini-2.5-flash", {"thinking_config": {"thinking_level": "LOW"}}, "level"),
+        ("gemini-3.8-flash", {"thinking_config": {"thinking_level": "LOW", "thinking_budget": 5}}, "only set one"),
+    ],
+)
+def test_the_fake_is_strict(fake, model, config, words):
+    from google import genai
+    from google.genai import errors
+
+    client = genai.Client(api_key=fake.key, http_options={"base_url": fake.url})
+    with pytest.raises(errors.ClientError) as caught:
+        client.models.generate_content(model=model, contents="hello", config=config)
+    assert caught.value.code == 400 and words in str(caught.value)
+    assert fake.written == 0
+    client.close()
+
+
+def test_the_fake_cuts_what_has_no_room_for_thinking(fake):
+    from google import genai
+
+    client = genai.Client(api_key=fake.key, http_options={"base_url": fake.url})
+    answer = client.models.generate_content(
+        model="gemini-3.8-flash", contents="hello", config={"max_output_tokens": 200}
+    )
+    assert answer.text is None and answer.candidates[0].finish_reason.value == "MAX_TOKENS"
+    client.close()

@@ -165,6 +165,9 @@ class Nowhere:
     def public_url(self, file: PreparedFile) -> str:
         raise DallaError("nowhere")
 
+    def pretend_url(self, file: PreparedFile) -> str:
+        return f"https://pretend.example/{file.sha256}.jpg"
+
 
 class World:
     """One data folder with two pretend platforms; `process()` gives a publisher as a fresh process would have it."""

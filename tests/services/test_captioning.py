@@ -211,6 +211,17 @@ def test_prompt_and_character_come_from_what_is_named(container, luna, picture):
     assert container.captioning.write(prompt_id=entry.id).alt_text == "Drinking tea on a balcony."
 
 
+def test_the_composed_prompt_of_a_picture_gives_way_to_what_was_typed(container, luna):
+    from dalla.records.media import Recipe
+
+    recipe = Recipe(
+        prompt="luna_character, portrait, by the sea, oil paint", user_prompt="by the sea", character_id=luna.id
+    )
+    item = container.gallery.add_generated(png(), recipe, task_id=None)
+    result = container.captioning.write(media_id=item.id, prompt=item.prompt)
+    assert result.alt_text == "Luna by the sea."
+
+
 def test_a_character_need_not_be_stored(container):
     result = container.captioning.write(
         character={"name": "Nova", "personality": "bold", "preferredModel": None, "hair": "red"},

@@ -139,6 +139,12 @@ def test_bad_calls_change_nothing(client, body, status):
     assert client.get("/api/prompts").json == []
 
 
+def test_a_prompt_for_any_character(client):
+    made = client.post("/api/prompts", json={"characterId": "", "prompt": "x"}).json
+    assert made["characterId"] is None and made["characterName"] is None
+    assert len(client.get("/api/prompts?characterId=").json) == 1
+
+
 def test_a_new_caption_keeps_the_old_one(client, add):
     made = add(caption="First")
     answer = client.post(f"/api/prompts/{made['id']}/caption", json={"tone": "playful", "platform": "twitter"})

@@ -17,7 +17,6 @@ from dalla.engines.captions.base import (
     CaptionText,
     Ideas,
     IdeasRequest,
-    Limits,
 )
 from dalla.text_length import measure, strip_links, trim
 
@@ -128,7 +127,9 @@ def caption_question(request: CaptionRequest) -> str:
     """Return the user's turn for a caption."""
     from dalla.engines.captions.scene import read_scene
 
-    scene = read_scene(request.prompt, trigger=request.trigger_word, name=request.name)
+    scene = read_scene(
+        request.prompt, trigger=request.trigger_word, name=request.name, drop=(request.style, request.mood)
+    )
     lines = []
     if scene.text:
         lines.append(f"The picture shows (as it was described): {_short(scene.text, 2000)}")
@@ -268,9 +269,13 @@ def read_ideas(text: str | None) -> list[str]:
 # ---------------------------------------------------------------- checking
 
 
-def problems(draft: Draft, limits: Limits) -> list[str]:
+def problems(draft: Draft, request: CaptionRequest) -> list[str]:
     """Say what does not fit, for the corrective retry. Empty when all is well."""
+    limits = request.limits
     found = []
+    lately = {_bare(text) for text in request.recent}
+    if _bare(draft.instagram) in lately or _bare(draft.x) in lately:
+        found.append("You posted exactly this before; write something new.")
     used = measure(draft.instagram, limits.instagram).used
     if used > limits.instagram.max_length:
         found.append(f"caption_instagram has {used} characters; at most {limits.instagram.max_length}.")
@@ -297,7 +302,8 @@ def finish(draft: Draft, request: CaptionRequest, model: str | None, notes: list
             notes.append(f"The caption for {label} was too long and was shortened.")
         texts.append(fitted)
     alt = draft.alt_text or alt_text(
-        read_scene(request.prompt, trigger=request.trigger_word, name=request.name), request.name
+        read_scene(request.prompt, trigger=request.trigger_word, name=request.name, drop=(request.style, request.mood)),
+        request.name,
     )
     return CaptionText(
         instagram=texts[0],
@@ -322,7 +328,7 @@ def write_with(
     draft: Draft | None = None
     try:
         draft = read_caption(ask(""), plain_allowed=plain_allowed)
-        wrong = problems(draft, request.limits)
+        wrong = problems(draft, request)
     except Unreadable as exc:
         wrong = [f"{exc.why}."]
     notes: list[str] = []
@@ -334,7 +340,7 @@ def write_with(
             if draft is None:
                 raise
         else:
-            if draft is None or len(problems(second, request.limits)) <= len(wrong):
+            if draft is None or len(problems(second, request)) <= len(wrong):
                 draft = second
     assert draft is not None
     return finish(draft, request, model, notes)
@@ -365,6 +371,11 @@ def shorten(text: str, longest: int) -> str:
         return text
     cut = text[: longest - 1].rsplit(" ", 1)[0] or text[: longest - 1]
     return cut.rstrip(" ,.;:-") + "…"
+
+
+def _bare(text: str) -> str:
+    """Return what makes two captions the same: the words, without hashtags and signs."""
+    return " ".join(re.findall(r"\w+", re.sub(r"#\w+", " ", text).casefold()))
 
 
 def _short(text: str, longest: int) -> str:

@@ -55,7 +55,9 @@ class ComposerEngine:
     def write(self, request: CaptionRequest) -> CaptionText:
         """Write one caption. Never fails."""
         german, notes = choose_language(request)
-        scene = read_scene(request.prompt, trigger=request.trigger_word, name=request.name)
+        scene = read_scene(
+            request.prompt, trigger=request.trigger_word, name=request.name, drop=(request.style, request.mood)
+        )
         rng = random.Random(_seed(request))
         slots = _slots(scene, german)
         voice = choose_voice(request)
@@ -123,6 +125,14 @@ def choose_voice(request: CaptionRequest) -> str:
             if found:
                 scores[voice] = scores.get(voice, 0) + weight * min(found, 2)
     return max(scores, key=lambda voice: scores[voice]) if scores else "plain"
+
+
+def wanted_length(tone: str) -> str:
+    """Return "short" or "long" when the tone says so ("short, a single sentence"), else ""."""
+    lower = tone.casefold()
+    if re.search(r"\b(?:short|brief|concise|kurz|single sentence|one sentence|ein satz)", lower):
+        return "short"
+    return "long" if re.search(r"\b(?:long|lang|detailed|ausführlich|several sentences)\b", lower) else ""
 
 
 def choose_hashtags(request: CaptionRequest, scene: Scene, german: bool, rng: random.Random) -> list[str]:
@@ -205,6 +215,12 @@ def _compose(
         if other.casefold() not in opening.casefold():
             middle = _upper(other) + "."
     closing = rng.choice(frames["close"])
+    length = wanted_length(request.tone)
+    if length == "short":
+        return f"{opening}{mark}", f"{opening}{mark}", opening
+    if length == "long":
+        plain = [frame for frame in frames["none"] if frame != opening]
+        middle = " ".join(part for part in (middle, rng.choice(plain)) if part)
     full = "\n\n".join(part for part in (f"{opening}{mark}", middle, closing) if part)
     short = f"{opening} {closing}{mark}" if rng.random() < 0.6 else f"{opening}{mark}"
     return full, short, opening

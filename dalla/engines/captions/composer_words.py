@@ -9,7 +9,7 @@ from __future__ import annotations
 #: Words of tone, mood and personality that call for a voice, English and German.
 VOICE_WORDS: dict[str, tuple[str, ...]] = {
     "dreamy": (
-        "dream", "mystic", "myst", "magic", "ethereal", "serene", "calm", "soft", "gentle", "spirit", "poetic", "quiet", "peace",
+        "dream", "mystic", "magic", "ethereal", "serene", "calm", "soft", "gentle", "spirit", "poetic", "quiet", "peace",
         "verträumt", "mystisch", "magisch", "ruhig", "sanft", "poetisch", "still", "zart",
     ),
     "playful": (
@@ -33,7 +33,7 @@ VOICE_WORDS: dict[str, tuple[str, ...]] = {
         "düster", "melancholisch", "geheimnisvoll", "dunkel", "traurig", "schwermütig",
     ),
     "clear": (
-        "professional", "formal", "informative", "serious", "minimal", "elegant", "sober", "business", "expert", "analytic",
+        "professional", "matter-of-fact", "neutral", "formal", "informative", "serious", "minimal", "elegant", "sober", "business", "expert", "analytic",
         "sachlich", "ernst", "seriös", "professionell", "schlicht", "nüchtern",
     ),
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # Words that speak of the file or the model, not of what can be seen. Whole phrases between commas.
@@ -87,13 +88,17 @@ class Scene:
         return [part.strip() for part in self.text.split(", ") if part.strip()]
 
 
-def read_scene(prompt: str, *, trigger: str = "", name: str = "") -> Scene:
-    """Take a prompt apart; an empty one, or one of quality words only, gives an empty scene."""
+def read_scene(prompt: str, *, trigger: str = "", name: str = "", drop: Iterable[str] = ()) -> Scene:
+    """Take a prompt apart; an empty one, or one of quality words only, gives an empty scene.
+
+    drop: phrases that say nothing about the picture: the character's style and mood.
+    """
+    unwanted = {part.strip().casefold() for text in drop for part in (text, *text.split(","))}
     text = _plain(prompt[:5000])
     phrases: list[str] = []
     for raw in re.split(r"[,;\n]|\.(?=\s|$)|\s[—–]\s", text):
         phrase = _phrase(raw, trigger, name)
-        if phrase and phrase.casefold() not in (p.casefold() for p in phrases):
+        if phrase and phrase.casefold() not in unwanted | {p.casefold() for p in phrases}:
             phrases.append(phrase)
     scene = Scene(text=", ".join(phrases))
     for phrase in phrases[:24]:

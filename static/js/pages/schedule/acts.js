@@ -106,7 +106,7 @@ export async function resume(characterId = null) {
   }
 }
 
-/** Deletes at once; Undo puts it back under a new id. @returns {Promise<boolean>} */
+/** Deletes at once; Undo puts it back as it was. @returns {Promise<boolean>} */
 export async function removeTask(task, { restored }) {
   try {
     await api.delete(`/api/scheduler/tasks/${encodeURIComponent(task.id)}`);
@@ -118,7 +118,7 @@ export async function removeTask(task, { restored }) {
     detail: "Its runs, pictures and posts stay.",
     undo: async () => {
       try {
-        await api.post("/api/scheduler", { action: "add_task", task: stored(task) });
+        await api.post("/api/scheduler", { action: "add_task", task: { id: task.id, ...stored(task) } });
         restored();
       } catch (error) {
         toast.error(error);
