@@ -255,6 +255,7 @@ class Container:
         """Stop what runs and free what is held, in the opposite order."""
         self.events.close()
         self.automation.close()
+        self.captioning.close()
         self.jobs.stop()
         self.system.samples.stop()
         self.engines.close()

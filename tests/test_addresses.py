@@ -74,7 +74,9 @@ def test_what_is_no_address_names_the_field(url):
     assert problem.value.errors == [{"field": "url", "message": problem.value.detail}]
 
 
-@pytest.mark.parametrize("url", ["http://127.1/", "http://2130706433/", "http://0x7f.1/", "http://localhost/", "http://LOCALHOST./"])
+@pytest.mark.parametrize(
+    "url", ["http://127.1/", "http://2130706433/", "http://0x7f.1/", "http://localhost/", "http://LOCALHOST./"]
+)
 def test_other_spellings_of_this_computer_are_seen_through(url):
     with pytest.raises(Refused):
         check(url)

@@ -68,11 +68,29 @@ class Tokens:
         self._unsaved: dict[tuple[str, str], tuple[str, dict[str, Any]]] = {}  # account -> (old fingerprint, renewal)
 
     def tend(self, character: Character, platform: Platform, state: AccountState) -> None:
-        """Renew the token when it is time, or save one that could not be saved before. Raises StorageError."""
-        if (character.id, platform.info.name) in self._unsaved:
-            self.save_renewal(character.id, platform)
-        elif self.wanted(character, platform, state):
-            self.try_renewal(character, platform, state)
+        """Renew the token when it is time, or save one that could not be saved before. Says what goes wrong."""
+        name = platform.info.name
+        try:
+            if (character.id, name) in self._unsaved:
+                self._save_renewal(character.id, platform)
+            elif self._wanted(character, platform, state):
+                self._accounts.save(character.id, name, extra={**state.extra, "renewTriedAt": iso(self._now())})
+                self.renew(character, platform, state)
+        except PlatformError as exc:
+            logger.warning("the %s token of %s could not be renewed: %s", name, character.id, exc.detail)
+            if exc.stops_account:
+                self.stop_account(character, platform, exc.detail, exc.cause, exc.remedy)
+        except StorageError as exc:
+            if (character.id, name) not in self._unsaved:
+                raise
+            self._notices.notify(
+                "token.unsaved",
+                f"{platform.info.label}: the new token of {character.name} cannot be saved",
+                f"{exc.detail} It is tried again every hour; do not stop the app before. {exc.remedy or ''}",
+                href=accounts_tab(character.id),
+                character_id=character.id,
+                key=token_key(character.id, name),
+            )
 
     def settled(self, character_id: str, platform: str) -> None:
         """Take the alarm back: the account has no keys any more."""
@@ -123,10 +141,10 @@ class Tokens:
         if renewal is None:
             return False
         self._unsaved[character.id, name] = (before, renewal)
-        self.save_renewal(character.id, platform)
+        self._save_renewal(character.id, platform)
         return True
 
-    def save_renewal(self, character_id: str, platform: Platform) -> None:
+    def _save_renewal(self, character_id: str, platform: Platform) -> None:
         """Save a new token that is held in memory. Raises StorageError and keeps holding it."""
         name = platform.info.name
         before, renewal = self._unsaved[character_id, name]
@@ -157,7 +175,7 @@ class Tokens:
         self._notices.resolve(token_key(character_id, name))
         self.tell(character_id, name)
 
-    def wanted(self, character: Character, platform: Platform, state: AccountState) -> bool:
+    def _wanted(self, character: Character, platform: Platform, state: AccountState) -> bool:
         now = self._now()
         if state.token_issued_at is None or from_env_of(character, platform):
             return False
@@ -166,25 +184,6 @@ class Tokens:
             return False
         age = now - parse(state.token_issued_at)
         return age >= (UNKNOWN_AGE if state.extra.get("tokenEstimated") else RENEW_AFTER)
-
-    def try_renewal(self, character: Character, platform: Platform, state: AccountState) -> None:
-        name = platform.info.name
-        self._accounts.save(character.id, name, extra={**state.extra, "renewTriedAt": iso(self._now())})
-        try:
-            self.renew(character, platform, state)
-        except PlatformError as exc:
-            logger.warning("the %s token of %s could not be renewed: %s", name, character.id, exc.detail)
-            if exc.stops_account:
-                self.stop_account(character, platform, exc.detail, exc.cause, exc.remedy)
-        except StorageError as exc:
-            self._notices.notify(
-                "token.unsaved",
-                f"{platform.info.label}: the new token of {character.name} cannot be saved",
-                f"{exc.detail} It is tried again every hour; do not stop the app before. {exc.remedy or ''}",
-                href=accounts_tab(character.id),
-                character_id=character.id,
-                key=token_key(character.id, name),
-            )
 
     def alarm(self, character: Character, platform: Platform, state: AccountState) -> None:
         """Tell when a token is about to end, once per step (10, 7, 3, 1 days, ended)."""

@@ -13,24 +13,30 @@ import socket
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dalla.errors import Conflict, DallaError, InvalidInput, NotConfigured, NotFound
 from dalla.events import EventBus
 from dalla.ids import new_id
 from dalla.jobs.base import JobQueue
-from dalla.records.character import Character, ScheduledTask
+from dalla.records.character import ScheduledTask
 from dalla.records.post import Post
 from dalla.records.run import Run, TaskState
 from dalla.services.automation_calendar import Occurrence, Upcoming, local_time
 from dalla.services.automation_config import POSTS, platforms_of
 from dalla.services.automation_record import Work
-from dalla.services.automation_runs import CancellingPosts, Notices, Runner
+from dalla.services.automation_runs import Runner
 from dalla.services.automation_tasks import LABELS, Handler, Rules, TaskType, Validate, skips_of
 from dalla.services.automation_ticks import LEASE, Runs, Ticker
-from dalla.services.automation_types import CaptionWriter, Generating, PromptLibrary, Types
+from dalla.services.automation_types import Types
+from dalla.services.captioning import Captioning
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
+from dalla.services.generation import Generation
+from dalla.services.notices import Notices
+from dalla.services.posts import Posts
+from dalla.services.prompts import Prompts
+from dalla.services.publishing import Publishing
 from dalla.settings import Settings
 from dalla.stores.base import DocumentStore, LeaseStore, Page
 from dalla.times import iso, parse
@@ -47,26 +53,6 @@ def _utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Posting(CancellingPosts, Protocol):
-    """services/posts.py"""
-
-    def effective_dry_run(
-        self, character: Character, platform: str, wanted: bool | None
-    ) -> tuple[bool, str | None]: ...
-
-
-class Stopping(Protocol):
-    """services/publishing.py: the stop switch, and its wake-up."""
-
-    def pauses(self) -> dict[str, Any]: ...
-
-    def pause(self, reason: str, character_id: str | None = None) -> Any: ...
-
-    def resume(self, character_id: str | None = None) -> Any: ...
-
-    def wake(self) -> None: ...
-
-
 class Automation:
     """Everything about scheduled tasks."""
 
@@ -77,12 +63,12 @@ class Automation:
         runs: Runs,
         leases: LeaseStore,
         characters: Characters,
-        generation: Generating,
+        generation: Generation,
         gallery: Gallery,
-        captioning: CaptionWriter,
-        prompts: PromptLibrary,
-        posts: Posting,
-        publishing: Stopping,
+        captioning: Captioning,
+        prompts: Prompts,
+        posts: Posts,
+        publishing: Publishing,
         notices: Notices,
         jobs: JobQueue,
         events: EventBus,

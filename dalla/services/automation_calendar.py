@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,8 +14,8 @@ from dalla.records.character import Character, ScheduledTask
 from dalla.records.run import TaskState
 from dalla.services.automation_config import POSTS, jitter_seconds, platforms_of
 from dalla.services.automation_tasks import Rules, Timing, skips_of
+from dalla.services.automation_ticks import Runs
 from dalla.settings import Settings
-from dalla.stores.base import RunStore
 from dalla.times import iso, parse
 
 PER_TASK = 200  # occurrences of one rule in one answer: a rule of every minute must not hide the others
@@ -67,7 +67,7 @@ class Upcoming:
         self,
         settings: Settings,
         rules: Rules,
-        runs: RunStore,
+        runs: Runs,
         characters: Callable[[], tuple[Character, ...]],
         now: Callable[[], datetime],
     ) -> None:
@@ -88,24 +88,23 @@ class Upcoming:
         end = end.astimezone(UTC)
         characters = {character.id: character for character in self._characters()}
         zones = {id: character.timezone for id, character in characters.items()}
-        states = self._runs.states() if end > start else {}
+        dues = self._runs.dues() if end > start else {}
         ahead: list[tuple[datetime, int, ScheduledTask, Timing, int]] = []
         for place, task in enumerate(self._rules.all() if end > start else ()):
             if not task.active or (character_id is not None and task.character_id != character_id):
                 continue
-            state = states.get(task.id)
-            known = parse(state.next_due) if state and state.next_due else None
+            known = parse(dues[task.id]) if task.id in dues else None
             if known is not None and known >= end:
                 continue
-            if self._rules.problem(task, zones) is not None:
+            if known is None and self._rules.problem(task, zones) is not None:
                 continue
             timing = self._rules.timing(task, zones)
             first = known if known is not None and known >= start else timing.next(start - timedelta(microseconds=1))
             if first is not None and first < end:
                 ahead.append((first, place, task, timing, 1))
         heapq.heapify(ahead)
-        found: list[Occurrence] = []
-        while ahead and len(found) < limit:
+        slots: list[tuple[datetime, ScheduledTask, Timing, str | None]] = []
+        while ahead and len(slots) < limit:
             slot, place, task, timing, count = heapq.heappop(ahead)
             following = timing.next(slot)
             more = following is not None and following < end
@@ -114,9 +113,12 @@ class Upcoming:
                 note = f"Only the first {PER_TASK} times of this task are shown."
             elif more and following is not None:
                 heapq.heappush(ahead, (following, place, task, timing, count + 1))
-            character = characters.get(task.character_id or "")
-            found.append(self._occurrence(task, states.get(task.id), timing, slot, character, note))
-        return found
+            slots.append((slot, task, timing, note))
+        states = self._runs.states(list({task.id for _, task, _, _ in slots}))
+        return [
+            self._occurrence(task, states.get(task.id), timing, slot, characters.get(task.character_id or ""), note)
+            for slot, task, timing, note in slots
+        ]
 
     def _occurrence(
         self,
@@ -186,7 +188,3 @@ def local_time(moment: datetime, zone: str) -> dict[str, Any]:
     local = moment.astimezone(zone_of(zone))
     offset = local.strftime("%z")
     return {"utc": iso(moment), "local": f"{local:%Y-%m-%dT%H:%M}", "offset": f"{offset[:3]}:{offset[3:5]}"}
-
-
-def names_of(characters: Mapping[str, Character]) -> dict[str, str]:
-    return {id: character.name for id, character in characters.items()}

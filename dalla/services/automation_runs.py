@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from dalla.errors import Cancelled, Conflict, DallaError, InvalidInput, NotFound, Problem, internal_problem
 from dalla.events import EventBus
@@ -16,7 +16,9 @@ from dalla.records.run import Run, Step
 from dalla.services.automation_record import WORKING, RunRecord, Skip, Work
 from dalla.services.automation_tasks import Rules
 from dalla.services.automation_ticks import Runs
-from dalla.services.automation_types import LABELS, PostService
+from dalla.services.automation_types import LABELS
+from dalla.services.notices import Notices
+from dalla.services.posts import Posts
 from dalla.times import iso, parse
 
 logger = logging.getLogger(__name__)
@@ -27,22 +29,6 @@ AGAIN = frozenset({"queued", "running", "failed", "cancelled"})
 POSTS_FAILED = "post_failed"
 
 
-class Notices(Protocol):
-    """Whom to tell (services/notices.py)."""
-
-    def notify(self, kind: str, title: str, detail: str = "", **more: Any) -> Any: ...
-
-    def resolve(self, key: str) -> Any: ...
-
-    def emit(self, event: str, data: dict[str, Any]) -> Any: ...
-
-
-class CancellingPosts(PostService, Protocol):
-    """The posts, as cancelling a run needs them."""
-
-    def cancel(self, id: str) -> Any: ...
-
-
 class Runner:
     """Executes runs as jobs of the lane `runs` and brings them to their end."""
 
@@ -50,7 +36,7 @@ class Runner:
         self,
         rules: Rules,
         runs: Runs,
-        posts: CancellingPosts,
+        posts: Posts,
         notices: Notices,
         jobs: JobQueue,
         events: EventBus,

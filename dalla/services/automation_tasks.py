@@ -20,7 +20,7 @@ from dalla.ids import check_id, new_id
 from dalla.records.character import Character, ScheduledTask
 from dalla.records.run import TaskState
 from dalla.services import automation_config
-from dalla.services.automation_config import GENERATES, POSTS, Errors, name_of, platforms_of
+from dalla.services.automation_config import POSTS, Errors, name_of, platforms_of
 from dalla.services.characters import Characters
 from dalla.settings import Settings
 from dalla.stores.base import DocumentStore
@@ -336,11 +336,6 @@ def skips_of(state: TaskState | None) -> list[str]:
     """Return the slots a person left out of a rule."""
     value = state.data.get("skips") if state else None
     return [slot for slot in value if isinstance(slot, str)] if isinstance(value, list) else []
-
-
-def generates(task: ScheduledTask) -> bool:
-    """Whether a rule makes pictures."""
-    return task.type in GENERATES
 
 
 def _as_values(task: ScheduledTask) -> dict[str, Any]:

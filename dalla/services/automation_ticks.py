@@ -30,12 +30,17 @@ RENEW_SECONDS = 30
 ON_TIME_SECONDS = 180  # a slot younger than this is still run as if on time (a slow tick, a quick restart)
 JUMP_SECONDS = 60  # a clock that goes back further than this was set
 COUNTED = 500  # missed slots are counted up to here
+FEW = 100  # rules whose states are read rather than those of all
 BATCH = 50  # slots fired in one transaction
 REASON_CHARACTERS = 200
 
 
 class Runs(RunStore, Protocol):
     """The store of runs, with what firing many at once needs."""
+
+    def states(self, task_ids: Sequence[str] | None = None) -> dict[str, TaskState]: ...
+
+    def dues(self) -> dict[str, str]: ...
 
     def for_slot(self, task_id: str, slot: str) -> Run | None: ...
 
@@ -83,8 +88,12 @@ class Ticker:
         self._missed = missed
         self._now = now
         self.lock = threading.RLock()  # states are changed by the clock and by requests
-        self._known: tuple[Any, ...] | None = None  # what the states were computed from
+        # What the states were computed from, so that an edit of one rule looks at one rule.
+        self._revision: str | None = None
+        self._context: tuple[Any, ...] | None = None
+        self._zoned: Any = None
         self._zones: dict[str, str | None] = {}
+        self._seen: dict[str, ScheduledTask] = {}
         self._held_until: datetime | None = None
         self._last_tick: datetime | None = None
 
@@ -127,15 +136,20 @@ class Ticker:
             characters = self._characters()
             now = self._now()
             installed = tuple(name for name, how in self._rules.types.items() if how.handler)
-            known = (self._rules.revision(), self._settings.timezone, installed)
-            if not force and self._known is not None and self._known[:3] == known and self._known[3] is characters:
+            context = (self._settings.timezone, installed)
+            revision = self._rules.revision()
+            same = not force and self._context == context and self._zoned is characters
+            if same and self._revision == revision:
                 return 0
             zones = {character.id: character.timezone for character in characters}
+            same = same or (not force and self._context == context and zones == self._zones)
             rules = self._rules.all()
-            states = self._runs.states()
+            before = self._seen if same else {}
+            look = [task for task in rules if before.get(task.id) is not task]
+            states = self._states_of(look) if same else self._runs.states()
             changed: list[TaskState] = []
             horizon = iso(now + timedelta(seconds=JUMP_SECONDS))
-            for task in rules:
+            for task in look:
                 runnable = task.active and self._rules.problem(task, zones) is None
                 zone_name = self._rules.zone_name(task, zones)
                 fingerprint = self._rules.fingerprint(task, zone_name, runnable)
@@ -149,11 +163,17 @@ class Ticker:
                     "updated_at": iso(now),
                 }
                 changed.append(state.with_(**fields) if state else TaskState(task_id=task.id, **fields))
-            gone = states.keys() - {task.id for task in rules}
+            seen = {task.id: task for task in rules}
+            gone = (self._seen if same else states).keys() - seen.keys()
             self._runs.save_states(changed)
             self._runs.delete_states(sorted(gone))
-            self._known, self._zones = (*known, characters), zones
+            self._revision, self._context, self._zoned = revision, context, characters
+            self._zones, self._seen = zones, seen
             return len(changed) + len(gone)
+
+    def _states_of(self, tasks: list[ScheduledTask]) -> dict[str, TaskState]:
+        """Read the states of some rules, without reading all of them while they are few."""
+        return self._runs.states([task.id for task in tasks]) if len(tasks) <= FEW else self._runs.states()
 
     # ------------------------------------------------------------ firing
 

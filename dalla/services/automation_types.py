@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from dalla.engines.captions.base import INSTAGRAM_TEXT, X_TEXT, with_hashtags
 from dalla.errors import Cancelled, Conflict, DallaError, NotFound
@@ -30,11 +30,13 @@ from dalla.services.automation_config import (
     stable_number,
 )
 from dalla.services.automation_record import Note, Skip, Work
-from dalla.services.captioning import CaptionResult
+from dalla.services.captioning import Captioning, CaptionResult
 from dalla.services.gallery import Gallery
-from dalla.services.generation import Wish
+from dalla.services.generation import Generation, Wish
+from dalla.services.posts import Posts
+from dalla.services.prompts import Prompts
 from dalla.settings import Settings
-from dalla.stores.base import Page, RunStore
+from dalla.stores.base import RunStore
 from dalla.times import iso
 
 logger = logging.getLogger(__name__)
@@ -47,42 +49,6 @@ CAROUSEL = 3  # pictures of a carousel when its rule names no number
 PASSING = frozenset({"unavailable", "timed_out"})  # errors of the engine that time may heal
 
 
-class Generating(Protocol):
-    """services/generation.py"""
-
-    def submit(self, wish: Wish) -> Job: ...
-
-
-class PromptLibrary(Protocol):
-    """services/prompts.py"""
-
-    def get(self, id: str) -> Any: ...
-
-    def pick(self, character_id: str, *, rule: str = "unused") -> Any: ...
-
-    def mark_used(self, id: str, type: str, ref_id: str) -> Any: ...
-
-    def expand(self, text: str, seed: int | str) -> str: ...
-
-    def generate(self, character_id: str, count: int = 10) -> tuple[list[Any], str, list[str]]: ...
-
-
-class CaptionWriter(Protocol):
-    """services/captioning.py"""
-
-    def write(self, **wish: Any) -> CaptionResult: ...
-
-    def save_to_media(self, media_id: str, result: CaptionResult) -> Any: ...
-
-
-class PostService(Protocol):
-    """services/posts.py"""
-
-    def create(self, **values: Any) -> Post: ...
-
-    def page(self, where: PostFilter, *, limit: int = 50, cursor: str | None = None, sort: str = "newest") -> Page: ...
-
-
 class Types:
     """The handlers. Each takes a Work and returns {"mediaIds", "postIds"}; raises Skip, Cancelled, DallaError."""
 
@@ -90,11 +56,11 @@ class Types:
         self,
         settings: Settings,
         runs: RunStore,
-        generation: Generating,
+        generation: Generation,
         gallery: Gallery,
-        captioning: CaptionWriter,
-        prompts: PromptLibrary,
-        posts: PostService,
+        captioning: Captioning,
+        prompts: Prompts,
+        posts: Posts,
         jobs: JobQueue,
         wake: Callable[[], None],
         *,

@@ -171,7 +171,7 @@ class Home:
         ]
 
     def _posts_in_trouble(self, counts: dict[str, int]) -> list[dict[str, Any]]:
-        needs = []
+        needs: list[dict[str, Any]] = []
         if counts["held"]:
             one = counts["held"] == 1
             needs.append(
@@ -202,7 +202,7 @@ class Home:
         return needs
 
     def _failing_rules(self) -> list[dict[str, Any]]:
-        needs = []
+        needs: list[dict[str, Any]] = []
         for run in self._runs.page(statuses=["failed"], limit=10).items:
             state = self._runs.state(run.task_id)
             if state is None or state.last_run_id != run.id:

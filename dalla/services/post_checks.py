@@ -351,7 +351,7 @@ class PostChecks:
 
     def _duplicates(self, post: Post, info: PlatformInfo) -> list[Issue]:
         days = self._settings.duplicate_days
-        if not days or post.status in SETTLED - {"failed", "missed", "cancelled", "dry_run"}:
+        if not days or post.status not in EDITABLE:  # too late for a warning
             return []
         hashes = [file.sha256 for file in post.files]
         if not hashes and not post.caption.strip():

@@ -314,7 +314,8 @@ class Posts(PostPlans):
     def edit(self, id: str, changes: dict[str, Any], if_revision: int | None = None) -> Post:
         """Change caption, alt_texts, media_ids, kind, options, dry_run, scheduled_at or prompt_id.
 
-        What is planned must stay fit to go out; taking its time away makes it a draft. Raises NotFound, Conflict
+        What is planned must stay fit to go out; taking its time away makes it a draft,
+        giving an approved one a time plans it. Raises NotFound, Conflict
         (in flight, published), Stale (carries the current post), InvalidInput by field, NotConfigured.
         """
         current = self._store.get(id)
@@ -340,18 +341,27 @@ class Posts(PostPlans):
         changes["warnings"] = self._noted(issues)
         if changes.keys() & CONTENT and current.status == "scheduled":
             changes |= FRESH | {"error": None, "deferred_reason": None}  # what was staged is not what goes out now
-        to_draft = current.status == "scheduled" and changes.get("scheduled_at", "") is None
+        to = self._moved_to(current, changes)
         only_from = frozenset({current.status}) if planned else EDITABLE
         try:
-            if to_draft:
+            if to is not None:
                 self._check_revision(self._store.get(id), if_revision)
-                post = self._store.transition(id, "draft", only_from=only_from, **changes)
+                post = self._store.transition(id, to, only_from=only_from, **changes)
             else:
                 post = self._store.edit(id, if_revision=if_revision, only_from=only_from, **changes)
         except Stale as exc:
             raise self._stale(id) from exc
         self._tell(post)
         return post
+
+    @staticmethod
+    def _moved_to(current: Post, changes: dict[str, Any]) -> str | None:
+        """Return the status a change of the time leads to: no time, no plan; what is approved goes out at its time."""
+        if current.status == "scheduled" and changes.get("scheduled_at", "") is None:
+            return "draft"
+        if current.status == "approved" and changes.get("scheduled_at"):
+            return "scheduled"
+        return None
 
     def _checked_changes(self, current: Post, changes: dict[str, Any]) -> dict[str, Any]:
         changes = dict(changes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from dalla.errors import Conflict, NotFound
@@ -25,6 +25,18 @@ _CHANGEABLE = {column.name for column in runs.c} - {"seq", "id", "task_id", "slo
 _FINISHED = ("completed", "failed", "skipped", "missed", "cancelled")
 _UNFINISHED = ("queued", "running", "waiting")
 _MANY = 500  # ids in one statement: SQLite takes a limited number of values
+_STATE_COLUMNS = tuple(column.name for column in schedule_state.c)
+Move = tuple[TaskState, Run | None, str | None]
+
+# Built once: hundreds of rules may be due in the same second.
+_INSERT = insert(runs)
+_MOVE = (
+    update(schedule_state)
+    .where(schedule_state.c.task_id == bindparam("old_task"))
+    .values({name: bindparam(f"new_{name}") for name in _STATE_COLUMNS if name != "task_id"})
+)
+_MOVE_DUE = _MOVE.where(schedule_state.c.next_due == bindparam("old_due"))
+_MOVE_IDLE = _MOVE.where(schedule_state.c.next_due.is_(None))
 
 
 class SqlRuns:
@@ -130,18 +142,38 @@ class SqlRuns:
             row = connection.execute(query).one_or_none()
         return None if row is None else _state(row)
 
-    def states(self) -> dict[str, TaskState]:
+    def states(self, task_ids: Sequence[str] | None = None) -> dict[str, TaskState]:
+        """Return the states of these tasks, or of all."""
+        query = select(schedule_state)
+        found: dict[str, TaskState] = {}
+        parts = [None] if task_ids is None else [task_ids[n : n + _MANY] for n in range(0, len(task_ids), _MANY)]
         with self._library.read() as connection:
-            return {row.task_id: _state(row) for row in connection.execute(select(schedule_state))}
+            for part in parts:
+                some = query if part is None else query.where(schedule_state.c.task_id.in_(part))
+                for row in connection.execute(some):
+                    found[row[0]] = TaskState.model_validate(dict(zip(_STATE_COLUMNS, row, strict=True)))
+        return found
+
+    def dues(self) -> dict[str, str]:
+        """Return when each task comes next; tasks that do not come are left out."""
+        query = select(schedule_state.c.task_id, schedule_state.c.next_due)
+        with self._library.read() as connection:
+            return {id: due for id, due in connection.execute(query.where(schedule_state.c.next_due.is_not(None)))}
 
     def save_states(self, states: Sequence[TaskState]) -> None:
         """Insert or replace many in one transaction."""
         rows = {state.task_id: _state_row(state) for state in states}
         if not rows:
             return
-        with self._library.write() as connection:
-            _delete_states(connection, list(rows))
-            connection.execute(insert(schedule_state), list(rows.values()))
+        for attempt in (1, 2):
+            try:
+                with self._library.write() as connection:
+                    _delete_states(connection, list(rows))
+                    connection.execute(insert(schedule_state), list(rows.values()))
+                return
+            except IntegrityError:  # another process has just added one of them
+                if attempt == 2:
+                    raise
 
     def edit_state(self, task_id: str, change: Callable[[TaskState], TaskState]) -> TaskState:
         """Read, change and write one state as one step. Raises NotFound."""
@@ -180,30 +212,41 @@ class SqlRuns:
         process was first or the slot has a run already."""
         return self.fire_many([(state, run, expected_due)]) == [True]
 
-    def fire_many(self, moves: Sequence[tuple[TaskState, Run | None, str | None]]) -> list[bool]:
+    def fire_many(self, moves: Sequence[Move]) -> list[bool]:
         """Do several `fire`s in one durable transaction; each succeeds or fails for itself."""
         try:
             with self._library.write() as connection:
-                return [_fire(connection, *move) for move in moves]
+                return _fire(connection, moves)
         except IntegrityError:  # another process took a slot between our look and our insert
             if len(moves) == 1:
                 return [False]
             return [self.fire(state, run, expected_due=due) for state, run, due in moves]
 
 
-def _fire(connection: Connection, state: TaskState, run: Run | None, expected_due: str | None) -> bool:
-    if run is not None:
-        taken = select(runs.c.id).where(runs.c.task_id == run.task_id, runs.c.slot == run.slot)
-        if connection.execute(taken).first() is not None:
-            return False
-    mine = schedule_state.c.task_id == state.task_id
-    due = schedule_state.c.next_due
-    still = due.is_(None) if expected_due is None else due == expected_due
-    if connection.execute(update(schedule_state).where(mine, still).values(**_state_row(state))).rowcount != 1:
-        return False
-    if run is not None:
-        connection.execute(insert(runs).values(**_row(run if run.created_at else run.with_(created_at=now_iso()))))
-    return True
+def _fire(connection: Connection, moves: Sequence[Move]) -> list[bool]:
+    wanted = [(run.task_id, run.slot) for _, run, _ in moves if run is not None]
+    taken: set[tuple[str, str]] = set()
+    if wanted:
+        slots = select(runs.c.task_id, runs.c.slot).where(tuple_(runs.c.task_id, runs.c.slot).in_(wanted))
+        taken = {(task_id, slot) for task_id, slot in connection.execute(slots)}
+    done: list[bool] = []
+    rows: list[dict[str, Any]] = []
+    for state, run, expected_due in moves:
+        slot = None if run is None else (run.task_id, run.slot)
+        moved = slot not in taken and _move(connection, state, expected_due)
+        if moved and run is not None and slot is not None:
+            taken.add(slot)
+            rows.append(_row(run if run.created_at else run.with_(created_at=now_iso())))
+        done.append(moved)
+    if rows:
+        connection.execute(_INSERT, rows)
+    return done
+
+
+def _move(connection: Connection, state: TaskState, expected_due: str | None) -> bool:
+    values = {f"new_{name}": value for name, value in _state_row(state).items() if name != "task_id"}
+    where = {"old_task": state.task_id} | ({} if expected_due is None else {"old_due": expected_due})
+    return connection.execute(_MOVE_IDLE if expected_due is None else _MOVE_DUE, values | where).rowcount == 1
 
 
 def _delete_states(connection: Connection, ids: list[str]) -> None:

@@ -238,6 +238,7 @@ def create_post(body: PostBody):
             posts.refuse_new(now=publish == "now", **wishes[name])
     group = new_id("group") if len(names) > 1 else None
     made: list[Post] = []
+    failed: list[dict[str, Any]] = []
     for name, wish in wishes.items():
         post = posts.create(
             **wish,
@@ -246,15 +247,23 @@ def create_post(body: PostBody):
             status="scheduled" if publish in ("schedule", "next_free") else "draft",
             id=ids[name],
         )
-        made.append(start(post) if publish == "now" else post)
+        try:
+            made.append(start(post) if publish == "now" else post)
+        except DallaError as exc:  # it stays a draft; the other platforms must not suffer
+            exc.extra.setdefault("postId", post.id)
+            if group is None:
+                raise
+            made.append(post)
+            failed.append(
+                {"id": post.id, "platform": name, "code": exc.code, "detail": exc.detail, "remedy": exc.remedy}
+            )
     if any(post.status == "scheduled" and (post.due_at or "") <= now_iso() for post in made):
         publishing.wake()
         made = [posts.get(post.id) for post in made]
     if group is None:
         return created(posts.public(made[0]), f"/api/posts/{made[0].id}", ETag=f'"{made[0].revision}"')
-    return created(
-        {"groupId": made[0].group_id, "posts": posts.public_many(made)}, f"/api/posts?groupId={made[0].group_id}"
-    )
+    answer = {"groupId": made[0].group_id, "posts": posts.public_many(made), "failed": failed}
+    return created(answer, f"/api/posts?groupId={made[0].group_id}")
 
 
 def _wish(body: PostBody, name: str, publish: str) -> dict[str, Any]:

@@ -88,7 +88,11 @@ def _post_now(platform: str, body: PostNowBody) -> tuple[dict[str, Any], int, di
         raise InvalidInput.field("Idempotency-Key", "This key was used for another request.")
     elif post.status == "cancelled":
         raise Conflict("This post was cancelled.", extra={"postId": post.id})
-    post = start(post)
+    try:
+        post = start(post)
+    except DallaError as exc:
+        exc.extra.setdefault("postId", post.id)
+        raise
     if not wants_async():
         try:
             post = publishing.wait(post.id, WAIT_SECONDS)

@@ -57,9 +57,11 @@ def patch_settings():
 
 @bp.post("/api/settings/test/<service>", summary="Try a service with the settings in force")
 def test_service(path: ServicePath) -> Any:
-    names = services().engines.names()
+    names, writers = services().engines.names(), ("gemini", "local", "composer")
+    if path.service in writers:
+        return services().captioning.test(path.service)
     if path.service not in names:
-        raise NotFound(f"There is no test for '{path.service}'. There is one for {', '.join(names)}.")
+        raise NotFound(f"There is no test for '{path.service}'. There is one for {', '.join((*names, *writers))}.")
     engine = services().engines.get(path.service)
     status = engine.status(fresh=True)
     if not status.available:

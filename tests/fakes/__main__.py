@@ -34,7 +34,7 @@ def main() -> int:
         ComfyFake(root=data / "comfyui", port=args.comfyui_port) as comfy,
         GraphFake(open=True) as graph,
         XFake(open=True) as x,
-        GeminiFake() as gemini,
+        GeminiFake(open=True) as gemini,
     ):
         comfy.step_seconds = args.step_seconds
         environ = {

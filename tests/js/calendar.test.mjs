@@ -62,7 +62,8 @@ test("an empty slot is a time that is still to come, or nothing", () => {
   const evening = Date.parse("2026-11-21T19:20:00Z");
   assert.equal(p.slotAt("2026-11-21", null, BERLIN, evening), "2026-11-21T20:00:00.000Z");
   const late = Date.parse("2026-11-21T22:50:00Z"); // 23:50 in Berlin: the next hour is tomorrow
-  assert.equal(p.slotAt("2026-11-21", null, BERLIN, late), "2026-11-21T23:05:00.000Z");
+  assert.equal(p.slotAt("2026-11-21", null, BERLIN, late), "2026-11-21T22:55:00.000Z");
+  assert.equal(p.slotAt("2026-11-21", null, BERLIN, Date.parse("2026-11-21T22:57:00Z")), null);
   assert.equal(p.slotAt("2026-11-21", 13, BERLIN, NOW + 1000), "2026-11-21T12:10:00.000Z");
 });
 

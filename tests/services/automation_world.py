@@ -60,7 +60,12 @@ class FakeGallery:
         self.collections: dict[str, list[str]] = {}
 
     def add(self, id: str, **values: Any) -> str:
-        defaults = {"id": id, "path": f"media/{id}.png", "character_id": LUNA.id, "created_at": f"t{len(self.items):05}"}
+        defaults = {
+            "id": id,
+            "path": f"media/{id}.png",
+            "character_id": LUNA.id,
+            "created_at": f"t{len(self.items):05}",
+        }
         self.items[id] = MediaItem.model_validate({**defaults, **values})
         return id
 
@@ -288,9 +293,9 @@ class World:
             self.documents,
             self.runs,
             self.leases,
-            self.characters,  # type: ignore[arg-type]
+            self.characters,
             self.generation,
-            self.gallery,  # type: ignore[arg-type]
+            self.gallery,
             self.captioning,
             self.prompts,
             self.posts,

@@ -107,7 +107,11 @@ class Desk:
         self.now = datetime.now(UTC).replace(microsecond=0)
         self.library = Library.open(data / "dalla.db")
         self.events = EventBus()
-        self.store, self.accounts, self.leases = SqlPosts(self.library), SqlAccounts(self.library), SqlLeases(self.library)
+        self.store, self.accounts, self.leases = (
+            SqlPosts(self.library),
+            SqlAccounts(self.library),
+            SqlLeases(self.library),
+        )
         media = SqlMedia(self.library)
         self.blobs = FileBlobs(data)
         self.characters = Characters(
@@ -131,7 +135,13 @@ class Desk:
             return loaded[name]
 
         self.platforms = PlatformAccess(
-            self.characters, self.accounts, self.store, loaded, load, requests.Session, lambda *a, **k: requests.Session()
+            self.characters,
+            self.accounts,
+            self.store,
+            loaded,
+            load,
+            requests.Session,
+            lambda *a, **k: requests.Session(),
         )
         self.faces, self.hosting = Faces(), Hosting()
         self.posts = Posts(

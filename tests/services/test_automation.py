@@ -278,7 +278,9 @@ def test_one_occurrence_is_left_out_by_hand(world: World):
     assert world.at("2026-05-03T18:00:00").tick() == 1
 
 
-@pytest.mark.parametrize("slot", ["2026-05-01T17:00:00.000Z", "2026-04-01T18:00:00.000Z", "soon", "9999-12-31T23:59:59Z"])
+@pytest.mark.parametrize(
+    "slot", ["2026-05-01T17:00:00.000Z", "2026-04-01T18:00:00.000Z", "soon", "9999-12-31T23:59:59Z"]
+)
 def test_only_a_coming_time_of_the_rule_can_be_left_out(world: World, slot):
     task = world.task("0 18 * * *", type="backup")
     with pytest.raises(Exception) as caught:
@@ -348,7 +350,9 @@ def test_an_idle_tick_reads_neither_rules_nor_states(world: World, monkeypatch):
 
 
 def test_hundreds_due_at_once_all_fire_once(world: World):
-    world.write(*[{"id": f"task_{n}", "type": "backup", "schedule": "0 18 * * *", "config": {"keep": 1}} for n in range(130)])
+    world.write(
+        *[{"id": f"task_{n}", "type": "backup", "schedule": "0 18 * * *", "config": {"keep": 1}} for n in range(130)]
+    )
     world.tick()
     submitted = []
     world.app._ticker._submit = lambda run, task: submitted.append(task.id)

@@ -282,7 +282,11 @@ def test_a_post_that_fails_fails_the_run_and_mends_it_when_it_goes_out_later(wor
         world.posts.set(instagram.id, status="failed", error={"detail": "Token expired.", "remedy": "Reconnect."})
     )
     run = run_of(world, task)
-    assert (run.status, run.error["detail"], run.error["remedy"]) == ("failed", "Instagram: Token expired.", "Reconnect.")
+    assert (run.status, run.error["detail"], run.error["remedy"]) == (
+        "failed",
+        "Instagram: Token expired.",
+        "Reconnect.",
+    )
     assert run.error["code"] == "post_failed"
     assert world.notices.open == {}  # publishing has told about the post itself
     world.app.on_post_settled(world.posts.set(instagram.id, status="published", error=None))
@@ -472,9 +476,7 @@ def test_run_all_means_every_active_rule_that_can(world: World):
     world.task("0 18 * * *", type="backup")
     world.task("0 18 * * *", type="generate_only", active=False)
     world.task("0 18 * * *", type="generate_only")
-    world.write(
-        *[task.to_json() for task in world.app.all()], {"id": "bad", "type": "backup", "schedule": "nonsense"}
-    )
+    world.write(*[task.to_json() for task in world.app.all()], {"id": "bad", "type": "backup", "schedule": "nonsense"})
     assert len(world.app.run_now()) == 2
     world.characters.change(LUNA.id, is_active=False)
     assert [run.type for run in world.app.run_now()] == ["backup"]

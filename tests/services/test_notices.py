@@ -85,7 +85,11 @@ def test_a_notification_is_kept_and_told(kit):
     notice = kit.notices.notify("post.failed", "It failed", "because", href="/content.html?post=1", key="post:1")
     assert kit.notices.page().items == [notice]
     told = kit.told("notification")
-    assert told[0]["title"] == "It failed" and told[0]["unread"] == 1 and told[0]["createdAt"] == "2026-03-01T12:00:00.000Z"
+    assert (
+        told[0]["title"] == "It failed"
+        and told[0]["unread"] == 1
+        and told[0]["createdAt"] == "2026-03-01T12:00:00.000Z"
+    )
     kit.notices.notify("post.failed", "It failed again", key="post:1")
     assert kit.notices.page().total == 1
 
@@ -468,5 +472,7 @@ def test_a_try_never_raises_for_what_the_other_side_does():
 
     outcome = attempt(PUBLIC, event("post.failed"), "s", now=START, private=False, send=dead)
     assert (outcome.status, outcome.detail) == ("pending", "Nothing listens there. Start it.")
-    fine = attempt(PUBLIC, event("post.failed"), "s", now=START, private=False, send=lambda *a, **k: Answer(204, "", {}))
+    fine = attempt(
+        PUBLIC, event("post.failed"), "s", now=START, private=False, send=lambda *a, **k: Answer(204, "", {})
+    )
     assert fine.status == "delivered"

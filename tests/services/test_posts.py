@@ -457,6 +457,12 @@ def test_taking_the_time_away_makes_it_a_draft(desk):
     assert (edited.status, edited.scheduled_at, edited.due_at) == ("draft", None, None)
 
 
+def test_giving_an_approved_post_a_time_plans_it(desk):
+    post = desk.put(desk.draft(), "approved")
+    edited = desk.posts.edit(post.id, {"scheduled_at": desk.at(hours=1)})
+    assert (edited.status, edited.due_at) == ("scheduled", desk.at(hours=1))
+
+
 @pytest.mark.parametrize("status", ["claimed", "uploading", "publishing", "published", "unconfirmed"])
 def test_what_is_on_its_way_or_live_is_not_changed(desk, status):
     post = desk.put(desk.draft(), status)
@@ -707,7 +713,11 @@ def test_lists_show_pictures_in_the_trash_and_leave_out_deleted_ones(desk):
 
 def test_preview_shows_the_bytes_and_stores_no_post(desk):
     answer = desk.posts.preview(
-        character_id=desk.luna.id, platform="twitter", media_ids=[desk.picture()], caption="日本語", alt_texts=["a", " "]
+        character_id=desk.luna.id,
+        platform="twitter",
+        media_ids=[desk.picture()],
+        caption="日本語",
+        alt_texts=["a", " "],
     )
     assert answer["length"] == {"used": 6, "max": 280, "unit": "weighted"}
     assert answer["estimatedCost"] == pytest.approx(0.02)

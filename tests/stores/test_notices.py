@@ -172,7 +172,9 @@ def test_one_of_many_takes_a_delivery(store):
 def test_saving_a_delivery(store):
     store.save_webhook(hook())
     store.add_delivery(delivery(1))
-    done = store.save_delivery("dlv_1", status="delivered", attempts=2, response_code=204, next_try_at=None, detail="ok")
+    done = store.save_delivery(
+        "dlv_1", status="delivered", attempts=2, response_code=204, next_try_at=None, detail="ok"
+    )
     assert (done.status, done.attempts, done.response_code, done.detail) == ("delivered", 2, 204, "ok")
     assert store.delivery("dlv_1") == done
     with pytest.raises(NotFound):

@@ -69,7 +69,9 @@ def test_a_slot_of_a_task_has_one_run(runs):
 
 def test_update_moves_only_from_where_it_may(runs):
     runs.insert(run(1))
-    moved = runs.update("run_1", only_from=frozenset({"queued"}), status="running", steps=[Step(name="a", started_at=T0)])
+    moved = runs.update(
+        "run_1", only_from=frozenset({"queued"}), status="running", steps=[Step(name="a", started_at=T0)]
+    )
     assert moved.status == "running" and moved.steps[0].name == "a"
     with pytest.raises(Conflict) as caught:
         runs.update("run_1", only_from=frozenset({"queued"}), status="cancelled")

@@ -28,17 +28,15 @@ def routes(app):
 
 
 def test_every_route_refuses_the_wrong_method_with_a_problem(app, client):
+    addresses = app.url_map.bind("localhost")
     for rule in routes(app):
-        wrong = next(
-            m for m in ("PUT", "PATCH", "DELETE", "POST") if m not in rule.methods and not _has(app, rule.rule, m)
-        )
-        answer = client.open(re.sub(r"<[^>]+>", "x1", rule.rule), method=wrong)
+        address = re.sub(r"<[^>]+>", "x1", rule.rule)
+        wrong = next((m for m in ("PUT", "PATCH", "DELETE", "POST") if not addresses.test(address, m)), None)
+        if wrong is None:
+            continue  # it takes every method
+        answer = client.open(address, method=wrong)
         is_problem(answer, 405)
         assert "GET" in answer.headers["Allow"] or "POST" in answer.headers["Allow"]
-
-
-def _has(app, rule, method):
-    return any(r.rule == rule and method in r.methods for r in app.url_map.iter_rules())
 
 
 def test_every_route_that_takes_a_body_refuses_a_broken_one(app, client):

@@ -67,7 +67,9 @@ def test_write_read_change_delete(client, write, media):
     assert changed.json["caption"] == "Better" and changed.json["altTexts"] == ["a red wall"]
     stale = client.patch(f"/api/posts/{post['id']}", json={"caption": "x"}, headers={"If-Match": read.headers["ETag"]})
     assert problem(stale, 412, "stale")["current"]["caption"] == "Better"
-    assert client.patch(f"/api/posts/{post['id']}", json={"caption": "x"}, headers={"If-Match": "abc"}).status_code == 412
+    assert (
+        client.patch(f"/api/posts/{post['id']}", json={"caption": "x"}, headers={"If-Match": "abc"}).status_code == 412
+    )
     assert client.delete(f"/api/posts/{post['id']}").json == {"success": True}
     problem(client.get(f"/api/posts/{post['id']}"), 404, "not_found")
 
@@ -129,7 +131,9 @@ def test_a_trashed_picture_is_not_taken(client, write, media):
 
 
 def test_one_wish_for_several_platforms(client, write):
-    answer = write(platform=None, platforms=["instagram", "twitter"], captions={"twitter": "short"}, caption="long text")
+    answer = write(
+        platform=None, platforms=["instagram", "twitter"], captions={"twitter": "short"}, caption="long text"
+    )
     assert answer.status_code == 201
     posts = {post["platform"]: post for post in answer.json["posts"]}
     assert posts["twitter"]["caption"] == "short" and posts["instagram"]["caption"] == "long text"
@@ -149,7 +153,9 @@ def test_a_post_for_a_time_or_the_next_free_one(client, write, char):
     free = client.get("/api/posts/next-free", query_string={"characterId": char, "platform": "twitter"}).json
     slotted = write(publish="next_free", caption="another").json
     assert slotted["scheduledAt"] == free["scheduledAt"]
-    assert client.get("/api/posts/next-free", query_string={"characterId": "x", "platform": "twitter"}).status_code == 404
+    assert (
+        client.get("/api/posts/next-free", query_string={"characterId": "x", "platform": "twitter"}).status_code == 404
+    )
 
 
 def test_the_same_key_makes_one_post_even_after_a_crash(client, container, write):
@@ -181,7 +187,9 @@ def test_lists_filter_page_and_count(client, write, char, media):
     assert found(status="scheduled", after=later(hours=1, minutes=30), sort="soonest") == ids[1:]
     page = client.get("/api/posts?status=scheduled&sort=soonest&limit=2").json
     assert page["total"] == 3 and page["counts"]["scheduled"] == 3 and page["counts"]["draft"] == 1
-    rest = client.get("/api/posts", query_string={"status": "scheduled", "sort": "soonest", "cursor": page["nextCursor"]})
+    rest = client.get(
+        "/api/posts", query_string={"status": "scheduled", "sort": "soonest", "cursor": page["nextCursor"]}
+    )
     assert [post["id"] for post in rest.json["items"]] == ids[2:]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dalla.errors import InvalidInput, StorageError, TooLarge
+from dalla.errors import Conflict, InvalidInput, StorageError, TooLarge
 from dalla.web import publish
 from tests.conftest import png, upload
 from tests.fakes.x import XFake
@@ -28,7 +28,9 @@ def environ(x):
 
 @pytest.fixture
 def char(client, running, x):
-    keys = {"".join([p if i == 0 else p.title() for i, p in enumerate(k.split("_"))]): v for k, v in x.user.keys.items()}
+    keys = {
+        "".join([p if i == 0 else p.title() for i, p in enumerate(k.split("_"))]): v for k, v in x.user.keys.items()
+    }
     return client.post("/api/characters", json={"name": "Luna", **keys}).json["id"]
 
 
@@ -210,6 +212,25 @@ def test_publish_now_on_writing(client, container, char, x):
     made = client.post("/api/posts", json=body)
     assert made.status_code == 201
     assert container.publishing.wait(made.json["id"], 60).status == "published" and len(x.posted) == 1
+
+
+def test_one_platform_that_cannot_start_does_not_stop_the_other(client, container, char, x, monkeypatch):
+    publish_now = container.publishing.publish_now
+
+    def refuses_instagram(id):
+        if container.posts.get(id).platform == "instagram":
+            raise Conflict("This account is stopped.")
+        return publish_now(id)
+
+    monkeypatch.setattr(container.publishing, "publish_now", refuses_instagram)
+    media = upload(client, png(size=(900, 900))).json["items"][0]["id"]
+    body = {"characterId": char, "platforms": ["instagram", "twitter"], "mediaIds": [media], "caption": "now"}
+    answer = client.post("/api/posts", json={**body, "publish": "now"})
+    assert answer.status_code == 201
+    posts = {post["platform"]: post for post in answer.json["posts"]}
+    assert [entry["id"] for entry in answer.json["failed"]] == [posts["instagram"]["id"]]
+    assert posts["instagram"]["status"] == "draft"
+    assert container.publishing.wait(posts["twitter"]["id"], 60).status == "published" and len(x.posted) == 1
 
 
 def test_approving_what_is_due_sends_it(client, container, char, x):

@@ -513,21 +513,8 @@ export async function mount(main) {
   });
 
   // ------------------------------------------------------------ live
-  stream.on("prompt.updated", async ({ ids } = {}) => {
-    if (!rows || adding) return;
-    const shown = (ids ?? []).filter(find);
-    if (!ids || shown.length !== ids.length || shown.length > 5) {
-      soon();
-      return;
-    }
-    for (const id of shown)
-      try {
-        take(await api.get(path(id)));
-      } catch (problem) {
-        if (problem.status === 404) gone([id]);
-      }
-    paint();
-  });
+  // one look at the list: asking for each would ask for deleted ones too
+  stream.on("prompt.updated", () => rows && !adding && soon());
   const told = new Set();
   stream.on("task.updated", (t) => {
     if (t.kind !== KIND) return;

@@ -41,7 +41,6 @@ export async function mount(main) {
   let list = null,
     error = null,
     state = null,
-    defaultZone = "",
     shown = SHOWN,
     opened = "";
   render(
@@ -173,7 +172,7 @@ export async function mount(main) {
     if (opened) return;
     opened = `edit:${id}`;
     url.set({ edit: id });
-    const saved = await editTask({ id: id === "new" ? null : id, task: id === "new" ? task : null, defaultZone, trainer: Boolean(state?.types?.find((t) => t.name === "train_lora")?.available) });
+    const saved = await editTask({ id: id === "new" ? null : id, task: id === "new" ? task : null, trainer: Boolean(state?.types?.find((t) => t.name === "train_lora")?.available) });
     opened = "";
     url.set({ edit: null, type: id === "new" && task?.fromAddress ? null : url.get("type") });
     if (saved) await load();
@@ -353,12 +352,6 @@ export async function mount(main) {
 
   paint();
   session.characters().catch(() => {});
-  api
-    .get("/api/settings")
-    .then((answer) => {
-      defaultZone = answer.items?.find((item) => ["timezone", "DALLA_TIMEZONE"].includes(item.name) || item.env === "DALLA_TIMEZONE")?.value || "";
-    })
-    .catch(() => {});
   await Promise.all([load(), tab() === "runs" ? runs.load() : null]);
   const { edit, run, type, characterId } = url.all();
   if (edit === "new") showEditor("new", { ...fresh(), ...(characterId ? { characterId } : {}), ...(TYPES[type] ? { type, fromAddress: true } : {}) });

@@ -271,7 +271,9 @@ export class Composer {
         tone: this.tone || undefined,
         language: this.language || undefined,
       });
-      this.generated = answer;
+      const words = (form) => JSON.stringify(form.platforms.map((p) => model.captionFor(form, p)));
+      const same = words(model.withGenerated(this.form, answer)) === words(before);
+      this.generated = same ? { ...answer, notes: ["These are the same words again. Another tone or language gives others."] } : answer;
       this.generating = false;
       this.set(model.withGenerated(this.form, answer));
       const had = before.platforms.some((p) => model.captionFor(before, p).trim());

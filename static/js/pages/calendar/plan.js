@@ -126,7 +126,9 @@ export function slotAt(day, hour, zone, now = Date.now()) {
   if (Date.parse(full) > now) return full;
   if (hour === null && day === today) {
     const next = new Date(Math.ceil((now + 60_000) / 3_600_000) * 3_600_000).toISOString();
-    return dayOf(next, zone) === day ? next : new Date(now + 15 * 60_000).toISOString();
+    if (dayOf(next, zone) === day) return next;
+    const soon = new Date(now + 5 * 60_000).toISOString();
+    return dayOf(soon, zone) === day ? soon : null;
   }
   if (day === today && Number(timeOf(now, zone).slice(0, 2)) === hour) return new Date(Math.ceil((now + 300_000) / 300_000) * 300_000).toISOString();
   return null;

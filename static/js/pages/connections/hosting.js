@@ -31,7 +31,7 @@ export function hostingPanel({ hosting, settings, result, open }) {
   const [tone, glyph, label] = hosting.remedy && hosting.mode !== "none" ? ["bad", "error", "Cannot work"] : (MODES[hosting.mode] ?? MODES.none);
   return html`<header class="panel-head"><h2 id="co-hosting-title">Where Instagram fetches pictures</h2><span class="badge badge-${tone}">${icon(glyph)}<span>${label}</span></span></header>
     <div class="stack-3"><p class="muted">Instagram takes no uploads: it fetches each picture from an address on the internet. Only prepared pictures are reachable there, under an address nobody can guess.</p>
-    <p>${hosting.detail}${hosting.remedy && html` <span class="muted">${hosting.remedy}</span>`}</p>
+    <p>${hosting.detail}${hosting.remedy && html` <span class="muted">${hosting.mode === "none" && settings.size ? "Give this app a public https address, or use a bucket. Until then posts on Instagram can only be rehearsed." : hosting.remedy}</span>`}</p>
     ${result && resultView(result)}
     <div class="row"><button type="button" class="btn ${hosting.mode === "none" ? "" : "btn-primary"}" data-action="check-hosting" ${attrs({ disabled: hosting.mode === "none" })}>${icon("bolt")}Run check</button>
       ${settings.size > 0 && html`<button type="button" class="btn" data-action="hosting-edit" aria-expanded="${String(open)}">${icon("edit")}${hosting.mode === "none" ? "Set it up" : "Change"}</button>`}</div>

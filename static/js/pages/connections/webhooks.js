@@ -111,7 +111,7 @@ async function deliveriesDialog(hook) {
     title: `Deliveries to ${hook.description || host(hook.url)}`,
     size: "l",
     body: html`<div class="co-deliveries"></div>`,
-    footer: html`<button type="button" class="btn" data-action="reload">${icon("refresh")}Refresh</button><button type="button" class="btn btn-primary" data-close="">Close</button>`,
+    footer: html`<button type="button" class="btn" data-action="reload">${icon("refresh")}Refresh</button><button type="button" class="btn btn-primary" data-close="" ${attrs({ autofocus: true })}>Close</button>`,
   });
   const area = dialog.querySelector(".co-deliveries");
   const paint = () =>
@@ -122,7 +122,7 @@ async function deliveriesDialog(hook) {
         : !loaded
           ? skeleton("rows", 4)
           : items.length
-            ? html`<div class="table-wrap"><table class="table"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Result</th><th scope="col">Answer</th><th scope="col">Tries</th><th scope="col">Next try</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead><tbody>${items.map(deliveryRow)}</tbody></table></div>${cursor && html`<p><button type="button" class="btn" data-action="more">Show older ones</button></p>`}`
+            ? html`<div class="table-wrap" tabindex="0" role="region" aria-label="Deliveries"><table class="table"><thead><tr><th scope="col">When</th><th scope="col">Event</th><th scope="col">Result</th><th scope="col">Answer</th><th scope="col">Tries</th><th scope="col">Next try</th><th scope="col"><span class="visually-hidden">Actions</span></th></tr></thead><tbody>${items.map(deliveryRow)}</tbody></table></div>${cursor && html`<p><button type="button" class="btn" data-action="more">Show older ones</button></p>`}`
             : emptyState({ icon: "send", title: "Nothing was sent yet", text: "Send a test, or wait for the first event.", compact: true }),
     );
   const load = async (more = false) => {

@@ -30,18 +30,17 @@ const zonesOf = () => {
     return ["UTC"];
   }
 };
-const browserZone = () => Intl.DateTimeFormat().resolvedOptions().timeZone;
 const KNOWN_PLATFORMS = [
   { name: "instagram", label: "Instagram" },
   { name: "twitter", label: "X" },
 ];
 
 /**
- * @param {{id?: string, task?: any, defaultZone?: string, trainer?: boolean}} options `id` of a stored task; or `task` with what a new one begins
+ * @param {{id?: string, task?: any, trainer?: boolean}} options `id` of a stored task; or `task` with what a new one begins
  * with; `trainer`: training can be scheduled
  * @returns {Promise<any|null>} the saved task, or null
  */
-export async function editTask({ id = null, task = null, defaultZone = "", trainer = false }) {
+export async function editTask({ id = null, task = null, trainer = false }) {
   const ended = new AbortController();
   const { signal } = ended;
   let stored = task,
@@ -87,13 +86,18 @@ export async function editTask({ id = null, task = null, defaultZone = "", train
   };
 
   // ------------------------------------------------------------ what the form depends on
-  const character = () => session.find(read().characterId);
-  const fallbackZone = (who = character()) => who?.timezone || defaultZone || browserZone();
   const read = () => (form() ? readForm(form()) : {});
-  const zone = () => {
-    const own = (read().timezone ?? "").trim();
-    return own || fallbackZone();
-  };
+  /** The zone that is asked about; "" when neither task nor character name one: the app's, which its answer tells. */
+  const zone = (values = read()) => (values.timezone ?? "").trim() || zoneOf(values);
+  const zoneOf = ({ type, characterId }) => (type !== "backup" && session.find(characterId)?.timezone) || "";
+  let appZone = "";
+  function tellZone() {
+    const values = read();
+    if (!(values.timezone ?? "").trim() && !zoneOf(values)) appZone = cron().answer?.timezone ?? appZone;
+    const name = zoneOf(values) || appZone;
+    $("#sc-zone-default").textContent = name || "the app's zone";
+    form().elements.timezone.placeholder = name;
+  }
 
   function paint(values) {
     render(
@@ -101,7 +105,7 @@ export async function editTask({ id = null, task = null, defaultZone = "", train
       html`<form id="sc-form" novalidate><input type="hidden" name="schedule" value="${values.schedule}">
       <div class="sc-part-1 stack-4">${typeField(values, { trainer })}${whoFields(values, session.known)}</div>
       <section class="sc-part-when stack-3" aria-labelledby="sc-when"><h3 id="sc-when">When</h3><cron-field></cron-field><p class="field-error" id="sc-schedule-error" role="alert" hidden></p>
-        ${zoneFields(values, fallbackZone(session.find(values.characterId)))}<datalist id="sc-zones">${zonesOf().map((z) => html`<option value="${z}"></option>`)}</datalist></section>
+        ${zoneFields(values, zoneOf(values))}<datalist id="sc-zones">${zonesOf().map((z) => html`<option value="${z}"></option>`)}</datalist></section>
       <div class="sc-part-2 stack-5">
         <section class="stack-3" data-for="post_existing"><h3>Picture</h3><div id="sc-gallery">${galleryFields(values, collections)}</div></section>
         <section class="stack-3" data-for="generate_and_post generate_only" data-or-generate><h3 id="sc-picture-title">Picture</h3><div id="sc-picture">${pictureFields(values, models)}</div></section>
@@ -117,12 +121,13 @@ export async function editTask({ id = null, task = null, defaultZone = "", train
     const field = cron();
     field.load = (schedule, given, abort) =>
       api.get("/api/scheduler/preview", { query: { schedule, timezone: given, count: 10 }, signal: abort });
-    field.value = values.schedule;
     field.zone = zone();
+    field.value = values.schedule;
     field.addEventListener("cron-field:change", ({ detail }) => {
       form().elements.schedule.value = detail.value;
       $("#sc-schedule-error").hidden = true;
       if (detail.valid !== false) showZoneError("");
+      if (detail.valid) tellZone();
       const fault = field.refused?.errors?.find((e) => e.field === "timezone");
       if (fault) showZoneError(fault.message);
       dirty?.check();
@@ -176,16 +181,12 @@ export async function editTask({ id = null, task = null, defaultZone = "", train
       event.target.removeAttribute("aria-invalid");
     }
     if (event.target.name.startsWith("config.postTo")) $("#sc-platform-error").hidden = true;
-    if (event.target.name === "characterId" && event.type === "change") {
-      const zoneName = fallbackZone();
-      $("#sc-zone-default").textContent = zoneName;
-      form().elements.timezone.placeholder = zoneName;
-      loadAccounts();
-    }
-    if (["characterId", "timezone"].includes(event.target.name)) {
+    if (event.target.name === "characterId" && event.type === "change") loadAccounts();
+    if (["characterId", "type", "timezone"].includes(event.target.name)) {
+      tellZone();
       const wanted = zone();
       // half a name while typing is no mistake yet
-      if (event.type === "change" || knownZone(wanted)) cron().zone = wanted;
+      if (event.type === "change" || !wanted || knownZone(wanted)) cron().zone = wanted;
     }
   }
 

@@ -51,7 +51,7 @@ export function taskFrom(form, stored = {}) {
   const out = {};
   for (const key of TOP) if (form[key] !== undefined) out[key] = form[key];
   const type = form.type ?? stored.type;
-  if (type === "backup") out.characterId = form.characterId ?? null;
+  if (type === "backup") out.characterId = null;
   const config = structuredClone(stored.config ?? {});
   for (const key of KEYS[type] ?? []) {
     const value = getPath(form.config ?? {}, key);
@@ -89,7 +89,7 @@ function characterOptions(current, characters) {
 }
 
 export const zoneFields = (v, fallback) => html`<div class="cols-2">
-  ${fieldRow({ name: "timezone", label: "Time zone", value: v.timezone, list: "sc-zones", spellcheck: false, placeholder: fallback, hint: html`Empty follows the character: <span id="sc-zone-default">${fallback}</span>.` })}
+  ${fieldRow({ name: "timezone", label: "Time zone", value: v.timezone, list: "sc-zones", spellcheck: false, placeholder: fallback, hint: html`Empty follows the character, else the app: <span id="sc-zone-default">${fallback || "the app's zone"}</span>.` })}
   ${select("missedRunPolicy", "When the app was off at that time", v.missedRunPolicy ?? "skip", [["skip", "Leave it out"], ["run_once", "Run once, late"]], { hint: "Either way it is written in the run history." })}</div>`;
 
 export const pictureFields = (v, models) => {

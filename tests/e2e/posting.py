@@ -1,0 +1,92 @@
+"""What the browser tests of posts share: an app beside a pretend X, a character with keys and one without, pictures."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import requests
+from PIL import Image
+
+from dalla.times import iso
+from tests.e2e.conftest import Server
+from tests.fakes.x import XFake
+
+
+def hours(n: float) -> str:
+    """A moment so many hours from now."""
+    return iso(datetime.now(UTC) + timedelta(hours=n))
+
+
+class World:
+    """Luna may post to X (a pretend one); Kai has no keys, so all his posts are rehearsed."""
+
+    def __init__(self, server: Server, x: XFake) -> None:
+        self.server, self.x = server, x
+        keys = {"".join([a, *(p.title() for p in b)]): v for k, v in x.user.keys.items() for a, *b in [k.split("_")]}
+        self.luna = self.call("POST", "/characters", json={"name": "Luna", "timezone": "Europe/Berlin", **keys})
+        self.kai = self.call("POST", "/characters", json={"name": "Kai", "timezone": "Europe/Berlin"})
+        self.pictures = [self.picture(self.luna, n) for n in range(3)]
+        self.kais = self.picture(self.kai, 9)
+
+    def call(self, method: str, path: str, **more: Any) -> Any:
+        """Ask the app; an answer that is no success fails the test."""
+        answer = requests.request(method, f"{self.server.url}/api{path}", timeout=60, **more)
+        assert answer.ok, f"{method} {path}: {answer.status_code} {answer.text[:500]}"
+        return answer.json()
+
+    def picture(self, character: dict[str, Any], n: int) -> str:
+        """A picture of the shape a model draws, which Instagram would refuse as it is."""
+        across, down = Image.linear_gradient("L").resize((416, 608)), Image.radial_gradient("L").resize((416, 608))
+        out = io.BytesIO()
+        Image.merge("RGB", (across, down, Image.new("L", across.size, 40 + 20 * n))).save(out, "PNG")
+        file = (f"{n}.png", out.getvalue())
+        made = self.call("POST", "/media", files={"file": file}, data={"characterId": character["id"]})
+        return made["items"][0]["id"]
+
+    def post(self, **more: Any) -> dict[str, Any]:
+        """A post of Kai on Instagram unless told otherwise."""
+        body = {"characterId": self.kai["id"], "platform": "instagram", "mediaIds": [self.kais], "caption": "Words"}
+        return self.call("POST", "/posts", json=body | more)
+
+    def get(self, id: str) -> dict[str, Any]:
+        return self.call("GET", f"/posts/{id}")
+
+    def posts(self, **query: Any) -> list[dict[str, Any]]:
+        return self.call("GET", "/posts", params=query)["items"]
+
+    def until(self, page: Any, question: Callable[[], Any]) -> Any:
+        """Ask again and again until the answer is no nothing."""
+        for _ in range(150):
+            if answer := question():
+                return answer
+            page.wait_for_timeout(100)
+        raise AssertionError("it never came true")
+
+
+@contextmanager
+def world(folder: Path) -> Iterator[World]:
+    with XFake() as x:
+        server = Server(folder, X_API_URL=x.url, DALLA_MIN_GAP_MINUTES="1")
+        try:
+            yield World(server, x)
+        finally:
+            server.stop()
+
+
+def serious(page: Any) -> list[str]:
+    """What axe finds serious on the page as it stands."""
+    import pytest
+
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
+    return [
+        f"{v['id']}: {n['html'][:200]} {n.get('failureSummary', '')[:200]}"
+        for v in found
+        if v["impact"] in ("serious", "critical")
+        for n in v["nodes"][:3]
+    ]
