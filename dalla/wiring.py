@@ -220,6 +220,8 @@ class Container:
             used_media=self.post_rows.used_media,
         )
         self.publishing.listeners.append(self.automation.on_post_settled)
+        self.posts.listeners.append(self.publishing.settled)  # what a person ends is told like what a platform ends
+        self.posts.planned = self.automation.occurrences
         self.calendar = Calendar(settings, self.posts, self.automation, self.characters)
         documents: dict[str, Any] = {
             "characters": self.characters_file,

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
-from zoneinfo import ZoneInfo
 
 from dalla.errors import Conflict, DallaError, InvalidInput, NotFound
 from dalla.events import EventBus
@@ -29,11 +28,12 @@ from dalla.services.gallery import Gallery
 from dalla.services.notices import Notices
 from dalla.services.pauses import Pauses
 from dalla.services.platform_access import PlatformAccess
+from dalla.services.post_times import quiet_until, zone_named
 from dalla.services.publishing_after import Aftermath, PromptUse
 from dalla.services.publishing_drive import Drive, Hosting
 from dalla.settings import Settings
 from dalla.stores.base import AccountStore, BlobStore, PostStore
-from dalla.times import iso, now_iso, parse
+from dalla.times import iso, now_iso
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +102,7 @@ class Publishing:
         self._here = threading.local()
         self._after = Aftermath(accounts, characters, platforms, gallery, notices, prompts, events, now)
         self.listeners = self._after.listeners
+        self.settled = self._after.settled
         self._drive = Drive(
             settings,
             store,
@@ -319,7 +320,7 @@ class Publishing:
             return post.due_at or iso(now), f"Publishing is stopped: {pause['reason'] or 'by hand'}."
         if (character.id, post.platform) in self._blocked(now):
             return post.due_at or iso(now), "The account is stopped."
-        end = quiet_until(self._settings.quiet_hours, now, character.timezone or self._settings.timezone)
+        end = quiet_until(self._settings.quiet_hours, now, zone_named(character.timezone, self._settings.timezone))
         if end is not None and post.snapshot is None:
             return iso(end), f"It is inside the quiet hours ({self._settings.quiet_hours})."
         return None
@@ -335,8 +336,7 @@ class Publishing:
                 action="fix",
                 remedy=errors[0].remedy,
             )
-        if not post.files or [file.media_id for file in post.files] != post.media_ids:
-            post = self._posts.prepare(post)
+        post = self._posts.prepare(post)
         return Snapshot(
             platform=post.platform,
             kind=post.kind,
@@ -494,24 +494,3 @@ def _reference(text: str | None) -> tuple[str, str | None]:
             remedy="Open the post on the platform and copy its address.",
         )  # fmt: skip
     return id, link
-
-
-def quiet_until(hours: str, now: datetime, zone: str) -> datetime | None:
-    """Return when the quiet hours ("23:00-07:00", local to `zone`) that `now` lies in end; None outside of them."""
-    match = re.fullmatch(r"\s*(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})\s*", hours or "")
-    if match is None:
-        return None
-    a, b, c, d = (int(part) for part in match.groups())
-    start, end = a * 60 + b, c * 60 + d
-    if start >= 1440 or end > 1440 or start == end:
-        return None
-    try:
-        local = now.astimezone(ZoneInfo(zone) if zone else None)
-    except (KeyError, ValueError, OSError):
-        local = now.astimezone()
-    minute = local.hour * 60 + local.minute
-    inside = start <= minute < end if start < end else minute >= start or minute < end
-    if not inside:
-        return None
-    left = (end - minute) % 1440 or 1440
-    return parse(iso(local)).replace(second=0, microsecond=0) + timedelta(minutes=left)

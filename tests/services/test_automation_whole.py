@@ -92,7 +92,8 @@ def test_a_held_post_keeps_its_run_waiting_until_a_person_lets_it_go(app):
     [run] = app.automation.runs(task_id=task.id).items
     [post] = app.posts.page(PostFilter(run_id=run.id)).items
     assert (run.status, post.status, post.hold) == ("waiting", "draft", "approval")
-    app.posts.approve(post.id)
+    let_go = app.posts.approve_one(post.id)
+    assert let_go.status == "scheduled", let_go.to_json()
     publish_all(app)
     assert app.posts.get(post.id).status == "dry_run"
     assert app.automation.run(run.id).status == "completed"

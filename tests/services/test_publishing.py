@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from dalla.errors import Conflict, InvalidInput
 from dalla.platforms.base import Look, NotReady
 from dalla.records.platform import Issue
-from dalla.services.publishing import quiet_until
+from dalla.services.post_times import quiet_until
 from dalla.times import iso
 from tests.conftest import make_settings
 from tests.services.publishing_world import START, Killed, World, refusal
@@ -458,7 +459,7 @@ def test_quiet_hours_hold_back_scheduled_posts_but_not_a_person(world: World) ->
     ],
 )
 def test_when_quiet_hours_end(hours: str, now: str, end: str | None) -> None:
-    found = quiet_until(hours, datetime.fromisoformat(now), "Europe/Berlin")
+    found = quiet_until(hours, datetime.fromisoformat(now), ZoneInfo("Europe/Berlin"))
     assert (iso(found) if found else None) == end
 
 

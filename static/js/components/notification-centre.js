@@ -41,6 +41,7 @@ export function merged(items, kept) {
 
 class NotificationCentre extends HTMLElement {
   ownsContent = true;
+  #ready = false;
   #data = { items: [], unread: 0, total: 0, nextCursor: null, problem: null };
 
   set data(v) {
@@ -52,8 +53,8 @@ class NotificationCentre extends HTMLElement {
   }
 
   connectedCallback() {
-    if (this.dataset.ready) return;
-    this.dataset.ready = "1";
+    if (this.#ready) return;
+    this.#ready = true; // not an attribute: the shell's next render would take it away
     onAction(this, {
       "notices-read": () => {
         notices.markRead();
@@ -76,7 +77,7 @@ class NotificationCentre extends HTMLElement {
   }
 
   #render() {
-    if (!this.dataset.ready) return;
+    if (!this.#ready) return;
     const { items, unread, nextCursor, problem } = this.#data;
     const kept = notices.all();
     const list = merged(items, kept);
