@@ -412,6 +412,7 @@ def _digits(text: str) -> bool:
 @lru_cache(maxsize=5_000)
 def _describe(expression: str) -> str:
     from cron_descriptor import CasingTypeEnum, DescriptionTypeEnum, ExpressionDescriptor, Options
+    from cron_descriptor.Exception import FormatError, MissingFieldError
     from cronsim import CronSim
 
     minute, hour, day, month, weekday = expression.split()
@@ -419,13 +420,17 @@ def _describe(expression: str) -> str:
     if weekday.startswith("*/"):  # "every 2 days of the week" would leave open where it begins
         numbers = CronSim(expression, datetime(2024, 1, 1)).weekdays
         weekday = ",".join(str(n) for n in sorted({int(n) % 7 for n in numbers if not isinstance(n, tuple)}))
+    parts = (minute, hour, day, month, weekday)
+    if any("," in part and re.search(r"[L#/]", part) for part in parts):  # lists it reads wrongly: 1,L and 3,*/7
+        return CronSim(expression, datetime(2024, 1, 1)).explain()
     options = Options()
     options.use_24hour_time_format = True
     options.day_of_week_start_index_zero = True
     options.casing_type = CasingTypeEnum.Sentence
-    text = ExpressionDescriptor(f"{minute} {hour} {day} {month} {weekday}", options).get_description(
-        DescriptionTypeEnum.FULL
-    )
+    try:
+        text = ExpressionDescriptor(" ".join(parts), options).get_description(DescriptionTypeEnum.FULL)
+    except (FormatError, MissingFieldError, ValueError, IndexError, KeyError):  # a rare form it does not know
+        return CronSim(expression, datetime(2024, 1, 1)).explain()
     if not either and day != "*" and weekday != "*":
         text = text.replace(", or on ", ", and only on ")
     return text

@@ -175,6 +175,7 @@ def test_friendly_forms_are_read(text, expression):
         ("0 9 * * 5#2", "At 09:00, on the second Friday of the month"),
         ("*/5 * * * *", "Every 5 minutes"),
         ("@hourly", "Every hour"),
+        ("0 9 1,L * *", "At 09:00 on the first and the last day of month"),
     ],
 )
 def test_words(text, words):
@@ -307,6 +308,7 @@ def meant(part: str, low: int, high: int) -> set[int]:
 def test_the_next_time_is_later_and_fits_every_field(minute, hour, day, month, weekday, zone, seconds):
     cron = Cron.parse(f"{minute} {hour} {day} {month} {weekday}")
     zone = ZoneInfo(zone)
+    assert cron.describe() and Cron.parse(cron.expression).expression == cron.expression
     after = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     moments = cron.runs(after, zone, 3)
     if not moments:  # e.g. only the 29th day's Mondays of a month: rarer than 50 years

@@ -15,15 +15,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from dalla.errors import Conflict, DallaError, InvalidInput, NotConfigured, NotFound
+from dalla.errors import DallaError, InvalidInput
 from dalla.events import EventBus
-from dalla.ids import new_id
 from dalla.jobs.base import JobQueue
 from dalla.records.character import ScheduledTask
 from dalla.records.post import Post
 from dalla.records.run import Run, TaskState
 from dalla.services.automation_calendar import Occurrence, Upcoming, local_time
-from dalla.services.automation_config import POSTS, platforms_of
+from dalla.services.automation_manual import ByHand
 from dalla.services.automation_record import Work
 from dalla.services.automation_runs import Runner
 from dalla.services.automation_tasks import LABELS, Handler, Rules, TaskType, Validate, skips_of
@@ -44,9 +43,8 @@ from dalla.times import iso, parse
 logger = logging.getLogger(__name__)
 
 RECOVER_SECONDS = 30
-KEEP_RUNS_DAYS = 180
+LOOK_SECONDS = 600
 ENGINE_RETRIES = (30.0, 120.0, 300.0)
-ALL_AT_ONCE = 500  # tasks one "run all" may start
 
 
 def _utc_now() -> datetime:
@@ -93,9 +91,10 @@ class Automation:
         self._data = Path(data_dir)
         self._now = now
         self._owner = owner or getattr(jobs, "owner", None) or f"{socket.gethostname()}:{os.getpid()}"
-        self._recovered: datetime | None = None
+        self._recovered: datetime | None = None  # when runs without a worker were looked for
+        self._looked: datetime | None = None  # when all runs that wait for their posts were looked at
         self._rules = Rules(settings, documents, characters, now)
-        self._runner = Runner(self._rules, runs, posts, notices, jobs, events, now)
+        self._runner = Runner(self._rules, runs, posts, notices, jobs, events, publishing.pauses, now)
         self._ticker = Ticker(
             settings,
             self._rules,
@@ -109,6 +108,9 @@ class Automation:
             submit=self._runner.submit,
             missed=self._tell_missed,
             now=now,
+        )
+        self._by_hand = ByHand(
+            settings, self._rules, runs, self._runner, self._ticker, posts, events, publishing.pauses, now
         )
         self._upcoming = Upcoming(settings, self._rules, runs, characters.all, now)
         types = Types(
@@ -148,10 +150,11 @@ class Automation:
         """Fire what is due and mend what was left behind; return how many runs were started. Raises StorageError."""
         started = self._ticker.tick()
         now = self._now()
-        since = None if self._recovered is None else (now - self._recovered).total_seconds()
-        if since is None or not 0 <= since < RECOVER_SECONDS:
+        if _passed(self._recovered, now, RECOVER_SECONDS):
+            thorough = _passed(self._looked, now, LOOK_SECONDS)
             self._recovered = now
-            self._runner.recover()
+            self._looked = now if thorough else self._looked
+            self._runner.recover(posts=thorough)
         return started
 
     def next_due(self) -> str | None:
@@ -161,10 +164,6 @@ class Automation:
     def on_post_settled(self, post: Post) -> None:
         """Listen to publishing."""
         self._runner.on_post_settled(post)
-
-    def clean(self) -> int:
-        """Forget runs older than half a year; return how many. For the hourly chores."""
-        return self._runs.delete_before(iso(self._now() - timedelta(days=KEEP_RUNS_DAYS)))
 
     def close(self) -> None:
         """Let another process run the schedule at once."""
@@ -271,115 +270,13 @@ class Automation:
 
     # ------------------------------------------------------------ running by hand
 
-    def runnable(self, id: str | None) -> list[ScheduledTask]:
-        """Return the rules "run now" means: the one named, or all that are active and can run.
-
-        Raises NotFound, InvalidInput (the one named cannot run), Conflict (stopped, its character switched off).
-        """
-        pauses = self._publishing.pauses()
-        if id is not None:
-            task = self._rules.get(id)
-            problem = self._rules.problem(task)
-            if problem is not None:
-                raise problem
-            self._refuse_stopped(task, pauses)
-            return [task]
-        if pauses.get("all"):
-            raise _stopped("Everything is stopped.", pauses["all"])
-        found = []
-        for task in self._rules.all():
-            if task.active and self._rules.problem(task) is None:
-                try:
-                    self._refuse_stopped(task, pauses)
-                except Conflict:
-                    continue
-                found.append(task)
-        if len(found) > ALL_AT_ONCE:
-            raise Conflict(
-                f"{len(found)} tasks are active; at most {ALL_AT_ONCE} can be started at once.",
-                remedy="Run the ones you need one by one.",
-            )
-        return found
-
-    def _refuse_stopped(self, task: ScheduledTask, pauses: dict[str, Any]) -> None:
-        if pauses.get("all"):
-            raise _stopped("Everything is stopped.", pauses["all"])
-        gone = self._rules.unknown_character(task)
-        if gone:
-            raise Conflict(gone, remedy="Choose another character in the task, or bring the deleted one back.")
-        character = self._rules.character(task)
-        if character is None:
-            return
-        if not character.is_active:
-            raise Conflict(f"{character.name} is switched off.", remedy="Switch the character on first.")
-        stopped = (pauses.get("characters") or {}).get(character.id)
-        if stopped:
-            raise _stopped(f"{character.name} is stopped.", stopped)
-
-    def live_posts(self, tasks: list[ScheduledTask], dry_run: bool | None = None) -> list[dict[str, Any]]:
-        """Return which of these rules would publish live at once, and where: [{id, name, characterName, platforms}]."""
-        found = []
-        for task in tasks:
-            character = self._rules.character(task)
-            if task.type not in POSTS or character is None or dry_run or task.dry_run:
-                continue
-            if (task.config.get("approval") or self._settings.approval) == "required":
-                continue
-            live = []
-            for platform in platforms_of(task.config):
-                try:
-                    dry, _ = self._posts.effective_dry_run(character, platform, None)
-                except NotConfigured:
-                    dry = True
-                if not dry:
-                    live.append(platform)
-            if live:
-                found.append(
-                    {
-                        "id": task.id,
-                        "name": self._rules.label(task),
-                        "characterId": character.id,
-                        "characterName": character.name,
-                        "platforms": live,
-                    }
-                )
-        return found
-
     def run_now(self, id: str | None = None, *, dry_run: bool | None = None, confirmed: bool = True) -> list[Run]:
-        """Start one rule, or all active ones, and return the runs.
+        """Start one rule, or all active ones, and return the runs (see ByHand.run_now)."""
+        return self._by_hand.run_now(id, dry_run=dry_run, confirmed=confirmed)
 
-        `dry_run=True` only rehearses. Raises what `runnable` raises, and with `confirmed=False` Conflict with the
-        code `confirmation_needed` ({livePosts, tasks}) when live posts would follow.
-        """
-        tasks = self.runnable(id)
-        live = [] if confirmed else self.live_posts(tasks, dry_run)
-        if live:
-            raise _ask(live)
-        return [self._start(task, dry_run) for task in tasks]
-
-    def _start(self, task: ScheduledTask, dry_run: bool | None) -> Run:
-        run_id, now = new_id("run"), iso(self._now())
-        run = self._runs.insert(
-            Run(
-                id=run_id,
-                task_id=task.id,
-                character_id=task.character_id,
-                type=task.type,
-                trigger="manual",
-                slot=f"manual:{run_id}",
-                dry_run=task.dry_run if dry_run is None else dry_run,
-                created_at=now,
-            )
-        )
-        fields = {"last_run_id": run.id, "last_run_at": now, "last_status": run.status}
-        with self._ticker.lock:
-            self._ticker.reconcile()
-            try:
-                self._runs.edit_state(task.id, lambda state: state.with_(**fields))
-            except NotFound:
-                pass
-        self._events.publish("run.updated", {"id": run.id, "taskId": task.id, "status": run.status})
-        return self._runner.submit(run, task)
+    def live_posts(self, id: str | None = None, *, dry_run: bool | None = None) -> list[dict[str, Any]]:
+        """Return what "run now" would publish live at once (see ByHand.live_posts)."""
+        return self._by_hand.live_posts(self._by_hand.runnable(id), dry_run)
 
     # ------------------------------------------------------------ runs
 
@@ -427,14 +324,8 @@ class Automation:
         return self._runner.cancel(self._runs.get(id))
 
     def retry_run(self, id: str, *, dry_run: bool | None = None, confirmed: bool = True) -> Run:
-        """Run the rule of a run again, now; a rehearsal stays one. Raises NotFound, Conflict, InvalidInput."""
-        run = self._runs.get(id)
-        if run.status in ("queued", "running", "waiting"):
-            raise Conflict(f"The run is {run.status}; it can be run again when it has ended.")
-        if self._rules.find(run.task_id) is None:
-            raise Conflict("The task of this run was deleted.", remedy="Make a new task.")
-        wanted = dry_run if dry_run is not None else (True if run.dry_run else None)
-        return self.run_now(run.task_id, dry_run=wanted, confirmed=confirmed)[0]
+        """Run the rule of a run again, now (see ByHand.retry)."""
+        return self._by_hand.retry(self._runs.get(id), dry_run=dry_run, confirmed=confirmed)
 
     # ------------------------------------------------------------ the stop switch and the state
 
@@ -532,20 +423,9 @@ class Automation:
         return {"backup": made}
 
 
-def _stopped(sentence: str, stop: dict[str, Any]) -> Conflict:
-    reason = (stop.get("reason") or "").strip()
-    return Conflict(f"{sentence} {reason}".strip(), remedy="Let it go on first (Schedule, Go on).")
-
-
-def _ask(live: list[dict[str, Any]]) -> Conflict:
-    count = sum(len(task["platforms"]) for task in live)
-    error = Conflict(
-        f"This publishes {count} live post{'' if count == 1 else 's'} at once.",
-        remedy="Confirm it, or make it a dry run.",
-        extra={"livePosts": count, "tasks": live},
-    )
-    error.code = "confirmation_needed"  # type: ignore[misc]
-    return error
+def _passed(last: datetime | None, now: datetime, seconds: float) -> bool:
+    """Whether so much time has passed, or the clock was set back."""
+    return last is None or not 0 <= (now - last).total_seconds() < seconds
 
 
 def _size(size: int) -> str:

@@ -40,9 +40,11 @@ class Runner:
         notices: Notices,
         jobs: JobQueue,
         events: EventBus,
+        pauses: Callable[[], dict[str, Any]],
         now: Callable[[], datetime],
     ) -> None:
         self._rules = rules
+        self._pauses = pauses
         self._runs = runs
         self._posts = posts
         self._notices = notices
@@ -111,7 +113,10 @@ class Runner:
         if how is None or how.handler is None:
             missing = how.missing if how else f"There is no task of the type '{task.type}'."
             raise InvalidInput.field("type", missing)
+        blocked = None if record.run.steps else self._rules.blocked(task, self._pauses())
         character = self._rules.character(task)
+        if blocked and (character is not None or not how.needs_character):
+            raise Skip(blocked)  # stopped while it waited for its turn
         if how.needs_character and character is None:
             raise NotFound(
                 self._rules.unknown_character(task) or "The character is gone.",
@@ -291,10 +296,13 @@ class Runner:
 
     # ------------------------------------------------------------ what was left behind
 
-    def recover(self) -> int:
-        """Mend runs that nobody is at: never queued, their job gone, their posts settled unseen; return how many."""
+    def recover(self, *, posts: bool = True) -> int:
+        """Mend runs that nobody is at: never queued, their job gone; with `posts` also those whose posts were settled
+        unseen. Returns how many."""
         mended = 0
         for run in self._runs.unfinished():
+            if run.status == "waiting" and not posts:
+                continue
             try:
                 before = (run.status, run.job_id)
                 after = self.settle(run) if run.status == "waiting" else self._mend(run)

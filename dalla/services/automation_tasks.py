@@ -176,6 +176,22 @@ class Rules:
             return f"There is no character with the id '{task.character_id}' (any more)."
         return None
 
+    def blocked(self, task: ScheduledTask, pauses: Mapping[str, Any]) -> str | None:
+        """Return why a rule may not run now (`pauses` is the stop switch), for a person; None when it may."""
+        stopped = pauses.get("all")
+        if stopped:
+            return _because("Everything is stopped.", stopped)
+        gone = self.unknown_character(task)
+        if gone:
+            return gone
+        character = self.character(task)
+        if character is None:
+            return None
+        if not character.is_active:
+            return f"{character.name} is switched off."
+        stopped = (pauses.get("characters") or {}).get(character.id)
+        return _because(f"{character.name} is stopped.", stopped) if stopped else None
+
     def fingerprint(self, task: ScheduledTask, zone_name: str, runnable: bool) -> str:
         """Return a text that changes when the next time has to be computed anew."""
         parts = (task.schedule, zone_name, str(task.active), task.type, str(runnable))
@@ -349,3 +365,8 @@ def _is_zone(name: str) -> bool:
     except InvalidInput:
         return False
     return True
+
+
+def _because(sentence: str, stop: Any) -> str:
+    reason = (stop.get("reason") or "").strip() if isinstance(stop, dict) else ""
+    return f"{sentence} {reason[:200]}".strip()

@@ -32,7 +32,6 @@ JUMP_SECONDS = 60  # a clock that goes back further than this was set
 COUNTED = 500  # missed slots are counted up to here
 FEW = 100  # rules whose states are read rather than those of all
 BATCH = 50  # slots fired in one transaction
-REASON_CHARACTERS = 200
 
 
 class Runs(RunStore, Protocol):
@@ -272,7 +271,7 @@ class Ticker:
         after = state.with_(
             next_due=iso(upcoming) if upcoming else None, last_slot=iso(newest), data=data, updated_at=iso(now)
         )
-        blocked = self._blocked(task, pauses)
+        blocked = self._rules.blocked(task, pauses)
         if blocked is not None:
             return self._skipped(state, after, task, timing, first, newest, blocked, now)
         late = (now - newest).total_seconds()
@@ -291,22 +290,6 @@ class Ticker:
         row = self._missed_row(task, timing, first, before, now)
         moved = state.with_(next_due=iso(newest), updated_at=iso(now))
         return _Plan([(moved, row, due), (_ran(after, run), run, iso(newest))], task, timing)
-
-    def _blocked(self, task: ScheduledTask, pauses: dict[str, Any]) -> str | None:
-        """Return why a rule may not run now, for a person; None when it may."""
-        stopped = pauses.get("all")
-        if stopped:
-            return _because("Everything is stopped.", stopped)
-        gone = self._rules.unknown_character(task)
-        if gone:
-            return gone
-        character = self._rules.character(task)
-        if character is None:
-            return None
-        if not character.is_active:
-            return f"{character.name} is switched off."
-        stopped = (pauses.get("characters") or {}).get(character.id)
-        return _because(f"{character.name} is stopped.", stopped) if stopped else None
 
     def _skipped(
         self,
@@ -392,8 +375,3 @@ class _Plan:
 
 def _ran(state: TaskState, run: Run) -> TaskState:
     return state.with_(last_run_id=run.id, last_run_at=run.created_at, last_status=run.status)
-
-
-def _because(sentence: str, stop: Any) -> str:
-    reason = (stop.get("reason") or "").strip() if isinstance(stop, dict) else ""
-    return f"{sentence} {reason[:REASON_CHARACTERS]}".strip()

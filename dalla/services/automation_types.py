@@ -124,7 +124,8 @@ class Types:
             note.data["prompt"] = expanded
             note.detail = expanded[:300] or "The character's own prompt."
             if entry is not None:
-                self._prompts.mark_used(entry.id, "run", work.run.id)
+                with contextlib.suppress(NotFound):  # deleted in this moment
+                    self._prompts.mark_used(entry.id, "run", work.run.id)
 
     def _from_library(self, work: Work, note: Note) -> Any:
         assert work.character is not None

@@ -7,6 +7,7 @@ that cannot be saved is kept in memory and saved as soon as the disk allows it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from pydantic.alias_generators import to_camel
 
-from dalla.errors import Conflict, DallaError, NotConfigured
+from dalla.errors import Conflict, DallaError, NotConfigured, StorageError
 from dalla.events import EventBus
 from dalla.ids import new_id
 from dalla.platforms.base import Check, Platform
@@ -133,15 +134,16 @@ class Connections:
 
     def status(self) -> list[dict[str, Any]]:
         """Return one row per account with keys, for the system status: status ok, warning or error. No network."""
+        pauses = self._publishing.pauses()
+        states = {(s.character_id, s.platform): s for s in self._accounts.all()}
+        keys = ("characterId", "characterName", "platform", "platformLabel", "status", "detail", "remedy", "checkedAt")
         rows = []
-        for platform in self.overview()["platforms"]:
-            for account in platform["accounts"]:
-                if account["status"] == "off":
-                    continue
-                keys = ("characterId", "characterName", "platform", "platformLabel", "status", "detail", "remedy")
-                name = platform["name"]
-                href = f"/connections.html?character={account['characterId']}&platform={name}"
-                rows.append({key: account[key] for key in keys} | {"href": href, "checkedAt": account["checkedAt"]})
+        for platform in self._platforms.all():
+            for character in self._characters.all():
+                account = self._json(character, platform, pauses, states, {})
+                if account["status"] != "off":
+                    href = f"/connections.html?character={character.id}&platform={platform.info.name}"
+                    rows.append({key: account[key] for key in keys} | {"href": href})
         return rows
 
     def _json(
@@ -156,7 +158,8 @@ class Connections:
         state = states.get(key) or AccountState(character_id=character.id, platform=platform.info.name)
         missing = self._platforms.credentials_missing(character, platform.info.name)
         if not missing:
-            state = self._tokens.noticed(character, platform, state)
+            with contextlib.suppress(StorageError):  # a full disk must not keep people from seeing how things are
+                state = self._tokens.noticed(character, platform, state)
         return account_json(
             Facts(
                 character=character,

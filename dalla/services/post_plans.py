@@ -89,7 +89,7 @@ class PostPlans:
         #: Called after a person changed a post's state (planned, approved, cancelled, deleted): notices and runs may care.
         self.listeners: list[Callable[[Post], None]] = []
         #: The coming occurrences of a character's rules (automation.occurrences); free times keep clear of them.
-        self.planned: Callable[..., Iterable[Planned]] | None = None
+        self.planned: Callable[..., Iterable[Any]] | None = None
 
     # ------------------------------------------------------------ pictures
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,13 @@ class World:
 
     def posts(self, **query: Any) -> list[dict[str, Any]]:
         return self.call("GET", "/posts", params=query)["items"]
+
+    def set(self, id: str, **columns: Any) -> None:
+        """Put a post into a state that only an accident brings about; the page hears of it at its next reload."""
+        values = [json.dumps(v) if isinstance(v, dict) else v for v in columns.values()]
+        with closing(sqlite3.connect(self.server.folder / "data" / "dalla.db", timeout=20)) as database, database:
+            names = ", ".join(f"{name} = ?" for name in columns)
+            assert database.execute(f"UPDATE posts SET {names} WHERE id = ?", [*values, id]).rowcount == 1
 
     def until(self, page: Any, question: Callable[[], Any]) -> Any:
         """Ask again and again until the answer is no nothing."""

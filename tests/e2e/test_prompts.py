@@ -316,7 +316,9 @@ def test_no_serious_finding(page, library, theme, query):
     else:
         page.get_by_role("checkbox", name=re.compile("^Select")).first.click()
     found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    serious = [f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]]
+    serious = [
+        f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
+    ]
     assert not serious, "\n".join(serious)
 
 

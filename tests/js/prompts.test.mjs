@@ -46,7 +46,10 @@ test("how a caption is wished for", () => {
     tone: "playful; short, a single sentence",
   });
   assert.deepEqual(toBody({}), {});
-  assert.equal(summary({ language: "Deutsch", tone: "playful", length: "short", platform: "twitter" }), "Deutsch, playful, one sentence, for X");
+  assert.equal(
+    summary({ language: "Deutsch", tone: "playful", length: "short", platform: "twitter" }),
+    "Deutsch, playful, one sentence, for X",
+  );
   assert.equal(summary({}), "");
 });
 
@@ -58,7 +61,10 @@ test("where a prompt was used, newest first", () => {
       { type: "post", id: "p", at: "2026-01-02", href: "/x" },
     ],
   });
-  assert.deepEqual(uses.map((u) => u.label), ["Run", "Post", "Picture"]);
+  assert.deepEqual(
+    uses.map((u) => u.label),
+    ["Run", "Post", "Picture"],
+  );
   assert.equal(uses[1].href, "/x");
   assert.equal(uses[2].href, "/gallery.html?media=m%201");
   assert.deepEqual(usesOf({}), []);

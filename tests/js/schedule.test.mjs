@@ -42,7 +42,19 @@ test("other ways to say the same are understood", () => {
 });
 
 test("what no preset can say stays an expression", () => {
-  for (const text of ["*/7 * * * *", "0 9 1-7 * 1", "0 9 * 6 *", "0 */5 * * *", "60 9 * * *", "0 24 * * *", "0 9 * * 6-1", "0 9 * * 5L", "* * * *", "", null])
+  for (const text of [
+    "*/7 * * * *",
+    "0 9 1-7 * 1",
+    "0 9 * 6 *",
+    "0 */5 * * *",
+    "60 9 * * *",
+    "0 24 * * *",
+    "0 9 * * 6-1",
+    "0 9 * * 5L",
+    "* * * *",
+    "",
+    null,
+  ])
     assert.equal(parse(text).kind, "custom", String(text));
 });
 
@@ -85,12 +97,44 @@ test("local times name the year only when it is another", () => {
 });
 
 const TASKS = [
-  { id: "a", name: "Evening", characterId: "c1", characterName: "Luna", type: "generate_and_post", active: true, nextRun: "2026-11-22T18:00:00Z", config: { postToInstagram: true } },
-  { id: "b", characterId: "c2", characterName: "Kai", type: "post_existing", active: true, nextRun: "2026-11-21T18:00:00Z", lastStatus: "failed", lastRun: "2026-11-20T00:00:00Z", platforms: ["twitter"], config: {} },
+  {
+    id: "a",
+    name: "Evening",
+    characterId: "c1",
+    characterName: "Luna",
+    type: "generate_and_post",
+    active: true,
+    nextRun: "2026-11-22T18:00:00Z",
+    config: { postToInstagram: true },
+  },
+  {
+    id: "b",
+    characterId: "c2",
+    characterName: "Kai",
+    type: "post_existing",
+    active: true,
+    nextRun: "2026-11-21T18:00:00Z",
+    lastStatus: "failed",
+    lastRun: "2026-11-20T00:00:00Z",
+    platforms: ["twitter"],
+    config: {},
+  },
   { id: "c", type: "backup", active: false, nextRun: null, config: {} },
-  { id: "d", type: "generate_only", characterId: "c1", characterName: "Luna", active: true, nextRun: null, problem: "bad cron", config: {} },
+  {
+    id: "d",
+    type: "generate_only",
+    characterId: "c1",
+    characterName: "Luna",
+    active: true,
+    nextRun: null,
+    problem: "bad cron",
+    config: {},
+  },
 ];
-const ids = (filter) => choose(TASKS, filter).map((t) => t.id).join("");
+const ids = (filter) =>
+  choose(TASKS, filter)
+    .map((t) => t.id)
+    .join("");
 
 test("tasks are found and ordered", () => {
   assert.equal(ids({}), "bacd".slice(0, 2) + "cd");
@@ -107,7 +151,13 @@ test("tasks are found and ordered", () => {
 });
 
 test("a stored task survives the form", () => {
-  const stored = { id: "t", type: "generate_and_post", characterId: "c1", schedule: "0 18 * * *", config: { prompt: "a forest", postToInstagram: true, mystery: { deep: 1 }, loras: [{ name: "x" }] } };
+  const stored = {
+    id: "t",
+    type: "generate_and_post",
+    characterId: "c1",
+    schedule: "0 18 * * *",
+    config: { prompt: "a forest", postToInstagram: true, mystery: { deep: 1 }, loras: [{ name: "x" }] },
+  };
   const form = formValues(stored);
   assert.equal(form.config.promptSource, "fixed", "a prompt without a source is a fixed one, as in the seeds");
   assert.equal(formValues({ id: "t", config: {} }).config.promptSource, "base");
@@ -136,12 +186,15 @@ test("accounts in words", () => {
 
 test("steps stand where they were in time", () => {
   const at = (s) => new Date(Date.parse("2026-11-21T12:00:00Z") + s * 1000).toISOString();
-  const [a, b, c] = bars([
-    { startedAt: at(0), endedAt: at(25) },
-    { startedAt: at(25), endedAt: at(100) },
-    { startedAt: null },
-  ]);
-  assert.deepEqual([a, b, c], [{ left: 0, width: 25 }, { left: 25, width: 75 }, { left: 0, width: 0 }]);
+  const [a, b, c] = bars([{ startedAt: at(0), endedAt: at(25) }, { startedAt: at(25), endedAt: at(100) }, { startedAt: null }]);
+  assert.deepEqual(
+    [a, b, c],
+    [
+      { left: 0, width: 25 },
+      { left: 25, width: 75 },
+      { left: 0, width: 0 },
+    ],
+  );
   assert.equal(bars([{ startedAt: at(0) }], Date.parse(at(10)))[0].width, 100);
   assert.equal(took({ startedAt: at(0), finishedAt: at(9) }), 9);
   assert.equal(took({ startedAt: null }), null);

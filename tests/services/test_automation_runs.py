@@ -307,7 +307,7 @@ def test_posts_settled_unseen_are_found_by_the_tick(world: World):
     world.at("18:00:00").tick()
     for id in list(world.posts.all):
         world.posts.set(id, status="published")
-    world.after(seconds=60).tick()
+    world.after(seconds=601).tick()
     assert run_of(world, task).status == "completed"
 
 
@@ -315,7 +315,7 @@ def test_a_post_that_was_deleted_counts_as_cancelled(world: World):
     task = world.task("0 18 * * *")
     world.at("18:00:00").tick()
     world.posts.all.clear()
-    world.after(seconds=60).tick()
+    world.after(seconds=601).tick()
     assert run_of(world, task).status == "cancelled"
 
 
@@ -525,6 +525,27 @@ def test_what_is_stopped_cannot_be_run_by_hand(world: World):
     with pytest.raises(Conflict, match="Luna is stopped. rest"):
         world.app.run_now(task.id)
     assert world.app.run_now() == [] and world.ran() == []
+
+
+def test_a_run_that_still_waits_for_its_turn_when_everything_is_stopped_is_skipped(world: World):
+    world.jobs.immediate = False
+    task = world.task("0 18 * * *")
+    world.at("18:00:00").tick()
+    world.app.pause("enough")
+    world.jobs.run_task(run_of(world, task).job_id)
+    run = run_of(world, task)
+    assert (run.status, run.reason) == ("skipped", "Everything is stopped. enough") and world.generation.made == []
+
+
+def test_a_run_of_a_dry_task_can_be_made_live_on_purpose_and_is_asked_about(world: World):
+    world.posts.live.add(LUNA.id)
+    task = world.task("0 18 * * *", dry_run=True)
+    world.app.run_now(task.id, confirmed=False)
+    with pytest.raises(Conflict) as caught:
+        world.app.run_now(task.id, dry_run=False, confirmed=False)
+    assert caught.value.extra["livePosts"] == 1
+    world.app.run_now(task.id, dry_run=False)
+    assert [post.dry_run for post in world.posts.all.values()] == [True, False]
 
 
 def test_retry_is_a_new_run_by_hand(world: World):

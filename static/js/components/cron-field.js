@@ -272,13 +272,15 @@ export class CronField extends Base {
 export function localText({ local, offset }, year = new Date().getFullYear()) {
   const at = /^(\d{4}-\d{2}-\d{2})[T ](\d{2}:\d{2})(?::\d{2}(?:\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?/.exec(String(local ?? ""));
   if (!at) return String(local ?? "");
-  const day = new Date(`${at[1]}T12:00:00Z`).toLocaleDateString("en-GB", {
-    weekday: "short",
-    day: "numeric",
-    month: "short",
-    year: at[1].startsWith(`${year}-`) ? undefined : "numeric",
-    timeZone: "UTC",
-  }).replace(/^(\w+),/, "$1");
+  const day = new Date(`${at[1]}T12:00:00Z`)
+    .toLocaleDateString("en-GB", {
+      weekday: "short",
+      day: "numeric",
+      month: "short",
+      year: at[1].startsWith(`${year}-`) ? undefined : "numeric",
+      timeZone: "UTC",
+    })
+    .replace(/^(\w+),/, "$1");
   const zone = offset ?? at[3] ?? "";
   return `${day}, ${at[2]}${zone ? ` ${zone === "Z" ? "UTC" : zone}` : ""}`;
 }

@@ -97,7 +97,7 @@ class NotificationCentre extends HTMLElement {
 function item(n) {
   const [glyph, word] = LOOKS[n.level] ?? LOOKS.info;
   const link = (text) => html`<a href="${n.href}" data-action="notice" ${attrs({ "data-id": n.id || undefined })}>${text}</a>`;
-  return html`<li class="bell-item is-${n.level} ${n.unread ? "is-unread" : ""}" data-key="${n.key}">${icon(glyph, word)}<div><p class="bell-title">${n.href ? link(n.title) : n.title}${n.unread && html`<span class="visually-hidden"> (unread)</span>`}</p>${n.detail && html`<p class="small muted">${n.detail}</p>`}
+  return html`<li class="bell-item is-${n.level} ${n.unread ? "is-unread" : ""}" data-key="${n.key}">${icon(glyph, word)}<div><p class="bell-title">${n.href && !n.action ? link(n.title) : n.title}${n.unread && html`<span class="visually-hidden"> (unread)</span>`}</p>${n.detail && html`<p class="small muted">${n.detail}</p>`}
     <p class="bell-facts"><time title="${dateTime(n.at)}">${ago(n.at)}</time>${n.href && n.action && link(n.action)}</p></div></li>`;
 }
 

@@ -314,6 +314,11 @@ export async function openComposer(options = {}) {
       }),
   });
 
+  dialog.addEventListener("click", () => {
+    if (!frame) return; // what a click changed is there before the next key
+    cancelAnimationFrame(frame);
+    draw();
+  });
   addEventListener("pagehide", () => c.saveSoon.flush(), { signal });
   const ended = closed.then(() => {
     stop.abort();

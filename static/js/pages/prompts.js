@@ -59,7 +59,8 @@ export async function mount(main) {
   function paintFilters() {
     const f = filter();
     const option = (value, label, now) => html`<option ${attrs({ value, selected: value === now })}>${label}</option>`;
-    const chip = (value, label) => html`<button type="button" data-action="used" data-value="${value}" aria-pressed="${String(f.used === value)}">${label}</button>`;
+    const chip = (value, label) =>
+      html`<button type="button" data-action="used" data-value="${value}" aria-pressed="${String(f.used === value)}">${label}</button>`;
     render(
       $("#pr-filters"),
       html`<div class="search-box">${icon("search")}<input type="search" data-search aria-label="Search prompts and captions" placeholder="Search prompts" value="${f.q}" autocomplete="off"></div>
@@ -81,7 +82,12 @@ export async function mount(main) {
     const f = filter();
     const who = session.find(f.characterId) ?? (session.known.length === 1 ? session.known[0] : null);
     if (f.q || f.used)
-      return emptyState({ icon: "search", title: "Nothing fits", text: "No prompt fits these words and filters.", action: { label: "Clear filters", action: "clear" } });
+      return emptyState({
+        icon: "search",
+        title: "Nothing fits",
+        text: "No prompt fits these words and filters.",
+        action: { label: "Clear filters", action: "clear" },
+      });
     return html`<div class="empty-state"><span class="empty-icon">${icon("book")}</span><h3>No prompts${who ? ` for ${who.name}` : ""} yet</h3><p>Write one, or ask for 10 ideas${who ? ` for ${who.name}` : ""}. Scheduled tasks take theirs from here.</p><div class="row"><button type="button" class="btn btn-primary" data-action="new">${icon("plus")}Write one</button>${session.known.length > 0 ? html`<button type="button" class="btn" data-action="ten">${icon("bolt")}10 ideas${who ? ` for ${who.name}` : ""}</button>` : html`<a class="btn" href="/characters.html?new=1">${icon("characters")}Create a character</a>`}</div></div>`;
   }
 
@@ -98,7 +104,12 @@ export async function mount(main) {
           ? skeleton("rows", 8)
           : !rows.length
             ? f.id
-              ? emptyState({ icon: "book", title: "This prompt is not here", text: "It may have been deleted.", action: { label: "All prompts", action: "clear" } })
+              ? emptyState({
+                  icon: "book",
+                  title: "This prompt is not here",
+                  text: "It may have been deleted.",
+                  action: { label: "All prompts", action: "clear" },
+                })
               : empty()
             : html`${f.id && html`<p class="row"><span class="muted">One prompt.</span><button type="button" class="btn btn-small" data-action="clear">${icon("arrow-left")}All prompts</button></p>`}<div class="pr-heads" aria-hidden="true"><span></span><span>Prompt</span><span>Caption</span><span>Used</span><span></span></div><ul class="pr-list" aria-label="Prompts">${rows.map((p) => promptRow(p, view(p)))}</ul>`,
     );
@@ -109,7 +120,9 @@ export async function mount(main) {
     listBox.querySelectorAll("textarea[data-edit]").forEach(mark);
     render(
       $("#pr-more"),
-      rows && !f.id && rows.length < total ? html`<p class="row pr-more"><button type="button" class="btn" data-action="more">Load more</button><span class="small muted">${number(rows.length)} of ${plural(total, "prompt")}</span></p>` : html``,
+      rows && !f.id && rows.length < total
+        ? html`<p class="row pr-more"><button type="button" class="btn" data-action="more">Load more</button><span class="small muted">${number(rows.length)} of ${plural(total, "prompt")}</span></p>`
+        : html``,
     );
     const bulk = $("#pr-bulk");
     bulk.hidden = !selection.size;
@@ -120,7 +133,10 @@ export async function mount(main) {
 
   function paintJobs() {
     const active = tasks.active().filter((t) => t.kind === KIND);
-    render($("#pr-jobs"), html`${active.map((t) => html`<div class="card pr-job" data-key="${taskId(t)}"><job-progress></job-progress></div>`)}`);
+    render(
+      $("#pr-jobs"),
+      html`${active.map((t) => html`<div class="card pr-job" data-key="${taskId(t)}"><job-progress></job-progress></div>`)}`,
+    );
     active.forEach((t) => {
       $(`#pr-jobs [data-key="${CSS.escape(taskId(t))}"] job-progress`).task = t;
     });
@@ -300,7 +316,8 @@ export async function mount(main) {
 
   // ------------------------------------------------------------ many at once
   const settle = (answer, done) => {
-    if (answer.failed?.length) toast.error(`${plural(answer.failed.length, "prompt")} could not be changed.`, { detail: answer.failed[0].detail });
+    if (answer.failed?.length)
+      toast.error(`${plural(answer.failed.length, "prompt")} could not be changed.`, { detail: answer.failed[0].detail });
     if (answer.succeeded?.length) done(answer.succeeded);
   };
   async function bulk(action, more = {}) {
@@ -321,7 +338,7 @@ export async function mount(main) {
     paint();
   }
   async function selectAll() {
-    for (let offset = 0; offset < total; ) {
+    for (let offset = 0; offset < total;) {
       const { items } = await get(offset, 500);
       if (!items.length) break;
       items.forEach((p) => selection.add(p.id));
@@ -468,7 +485,10 @@ export async function mount(main) {
           has &&
           !(await confirmDialog({
             title: `Write ${plural(selection.size, "caption")}?`,
-            consequences: [`${plural(has, "of the shown prompts has a caption", "of the shown prompts have a caption")} already.`, "The present ones are kept as earlier captions."],
+            consequences: [
+              `${plural(has, "of the shown prompts has a caption", "of the shown prompts have a caption")} already.`,
+              "The present ones are kept as earlier captions.",
+            ],
             confirmLabel: `Write ${number(selection.size)}`,
             danger: false,
           }))
@@ -476,7 +496,15 @@ export async function mount(main) {
           return;
         try {
           const answer = await bulk("caption", wish.body());
-          if (answer.taskId) tasks.update({ taskId: answer.taskId, kind: KIND, title: plural(selection.size, "caption"), status: "queued", done: 0, total: selection.size });
+          if (answer.taskId)
+            tasks.update({
+              taskId: answer.taskId,
+              kind: KIND,
+              title: plural(selection.size, "caption"),
+              status: "queued",
+              done: 0,
+              total: selection.size,
+            });
           selection.clear();
           paintJobs();
           paint();
@@ -526,7 +554,10 @@ export async function mount(main) {
     if (t.status === "completed") {
       const failed = t.itemsFailed?.length ?? 0;
       if (failed) toast.error(`${plural(written, "caption")} written, ${number(failed)} failed`, { detail: t.itemsFailed[0].detail });
-      else toast.success(`${plural(written, "caption")} written`, { detail: t.result?.failure ? `Composed offline: ${t.result.failure.detail}` : "" });
+      else
+        toast.success(`${plural(written, "caption")} written`, {
+          detail: t.result?.failure ? `Composed offline: ${t.result.failure.detail}` : "",
+        });
     }
   });
   stream.on("snapshot", paintJobs);

@@ -87,9 +87,13 @@ export async function mount(main) {
     const file = state?.file;
     render(
       $("#sc-file"),
-      file && (!file.ok || file.skipped > 0) ? html`<p class="sc-filefault" role="note">${icon("alert")}<span><strong>scheduler.json</strong> ${file.detail ?? `${plural(file.skipped, "entry", "entries")} of it cannot be read and stay as they are.`}</span></p>` : html``,
+      file && (!file.ok || file.skipped > 0)
+        ? html`<p class="sc-filefault" role="note">${icon("alert")}<span><strong>scheduler.json</strong> ${file.detail ?? `${plural(file.skipped, "entry", "entries")} of it cannot be read and stay as they are.`}</span></p>`
+        : html``,
     );
-    const next = list?.filter((t) => t.active && !t.problem && !stopped(t) && t.nextRun).sort((a, b) => a.nextRun.localeCompare(b.nextRun))[0];
+    const next = list
+      ?.filter((t) => t.active && !t.problem && !stopped(t) && t.nextRun)
+      .sort((a, b) => a.nextRun.localeCompare(b.nextRun))[0];
     render(
       $("#sc-head"),
       html`<div class="sc-clock"><p>${icon("clock")}<span>Times in <strong>${zone()}</strong>, this browser's zone</span></p><p class="small muted">${list ? html`${plural(active, "active task")}${next && html`, next <span data-until="${next.nextRun}">${Date.parse(next.nextRun) > Date.now() ? until(next.nextRun) : "due now"}</span>`}` : ""}${runner && !runner.owner && html` · <span class="sc-warn">No process runs the schedule</span>`}${runner?.owner && runner.thisProcess === false && html` · run by another process`}</p></div>
@@ -172,7 +176,11 @@ export async function mount(main) {
     if (opened) return;
     opened = `edit:${id}`;
     url.set({ edit: id });
-    const saved = await editTask({ id: id === "new" ? null : id, task: id === "new" ? task : null, trainer: Boolean(state?.types?.find((t) => t.name === "train_lora")?.available) });
+    const saved = await editTask({
+      id: id === "new" ? null : id,
+      task: id === "new" ? task : null,
+      trainer: Boolean(state?.types?.find((t) => t.name === "train_lora")?.available),
+    });
     opened = "";
     url.set({ edit: null, type: id === "new" && task?.fromAddress ? null : url.get("type") });
     if (saved) await load();
@@ -181,7 +189,11 @@ export async function mount(main) {
     if (opened) return;
     opened = `run:${id}`;
     url.set({ run: id });
-    await openRun(id, { zone, retry: again, cancel: (run, el) => busy(el, () => api.post(`/api/scheduler/runs/${encodeURIComponent(run)}/cancel`).catch(toast.error)) });
+    await openRun(id, {
+      zone,
+      retry: again,
+      cancel: (run, el) => busy(el, () => api.post(`/api/scheduler/runs/${encodeURIComponent(run)}/cancel`).catch(toast.error)),
+    });
     opened = "";
     url.set({ run: null });
   }
@@ -206,7 +218,10 @@ export async function mount(main) {
 
   // ------------------------------------------------------------ what people do
   bar.addEventListener("tab-bar:change", ({ detail }) => {
-    url.set({ tab: detail.key === "tasks" ? null : detail.key, q: null, type: null, state: null, sort: null, task: null, status: null }, { push: true });
+    url.set(
+      { tab: detail.key === "tasks" ? null : detail.key, q: null, type: null, state: null, sort: null, task: null, status: null },
+      { push: true },
+    );
     paint();
     if (detail.key === "runs") runs.fresh();
   });
@@ -354,7 +369,8 @@ export async function mount(main) {
   session.characters().catch(() => {});
   await Promise.all([load(), tab() === "runs" ? runs.load() : null]);
   const { edit, run, type, characterId } = url.all();
-  if (edit === "new") showEditor("new", { ...fresh(), ...(characterId ? { characterId } : {}), ...(TYPES[type] ? { type, fromAddress: true } : {}) });
+  if (edit === "new")
+    showEditor("new", { ...fresh(), ...(characterId ? { characterId } : {}), ...(TYPES[type] ? { type, fromAddress: true } : {}) });
   else if (edit) showEditor(edit);
   else if (run) showRun(run);
 }

@@ -19,13 +19,19 @@ const characterField = (value, { any = true, required = false } = {}) =>
     type: "select",
     value: value ?? "",
     required,
-    options: [...(any ? [{ value: "", label: "Any character" }] : [{ value: "", label: "Choose…" }]), ...session.known.map((c) => ({ value: c.id, label: c.name }))],
+    options: [
+      ...(any ? [{ value: "", label: "Any character" }] : [{ value: "", label: "Choose…" }]),
+      ...session.known.map((c) => ({ value: c.id, label: c.name })),
+    ],
   });
 
 /** Put a problem where it belongs, the rest above the buttons. */
 function refuse(form, slot, error) {
   const left = showErrors(form, error.errors ?? []);
-  slot.textContent = left.length || !error.errors?.length ? left.map((e) => e.message).join(" ") || [error.message, error.remedy].filter(Boolean).join(" ") : "";
+  slot.textContent =
+    left.length || !error.errors?.length
+      ? left.map((e) => e.message).join(" ") || [error.message, error.remedy].filter(Boolean).join(" ")
+      : "";
   slot.hidden = !slot.textContent;
 }
 
@@ -65,7 +71,11 @@ export async function newPrompt({ characterId, wish, made }) {
       slot.hidden = true;
       const { write, ...values } = readForm(form);
       try {
-        const prompt = await api.post("/api/prompts", { prompt: values.prompt ?? "", characterId: values.characterId, ...(write ? {} : { caption: values.caption ?? null }) });
+        const prompt = await api.post("/api/prompts", {
+          prompt: values.prompt ?? "",
+          characterId: values.characterId,
+          ...(write ? {} : { caption: values.caption ?? null }),
+        });
         kept.clear();
         made(prompt);
         if (write)
@@ -137,7 +147,11 @@ export async function ideasDialog({ characterId, count = 10, engine, begin = fal
       timer = setInterval(paint, 1000);
       paint();
       try {
-        answer = await api.post("/api/prompts/generate", { characterId: values.characterId, count: values.count ?? 10, ...(values.theme ? { theme: values.theme } : {}) }, { idempotencyKey: idempotencyKey(), signal: ended.signal });
+        answer = await api.post(
+          "/api/prompts/generate",
+          { characterId: values.characterId, count: values.count ?? 10, ...(values.theme ? { theme: values.theme } : {}) },
+          { idempotencyKey: idempotencyKey(), signal: ended.signal },
+        );
         ideas = [...answer.prompts, ...ideas];
         made(answer.prompts);
         go.textContent = "More ideas";

@@ -61,7 +61,7 @@ function braces(text, random, depth = 0) {
   if (depth > DEPTH) return text;
   const ends = pairs(text);
   let out = "";
-  for (let at = 0; at < text.length; ) {
+  for (let at = 0; at < text.length;) {
     if (text[at] === "\\" && "{}|".includes(text[at + 1] || " ")) {
       out += text.slice(at, at + 2); // taken off at the very end
       at += 2;

@@ -5,7 +5,12 @@ import { html, icon } from "../../html.js";
 export const PROVIDERS = {
   gemini: { label: "Gemini", tone: "accent", icon: "bolt", title: "Written by Gemini." },
   local: { label: "Local", tone: "info", icon: "cpu", title: "Written by the local server." },
-  composer: { label: "Composed offline", tone: "neutral", icon: "wifi-off", title: "Put together offline from the character and the prompt." },
+  composer: {
+    label: "Composed offline",
+    tone: "neutral",
+    icon: "wifi-off",
+    title: "Put together offline from the character and the prompt.",
+  },
 };
 const USES = { media: "Picture", post: "Post", run: "Run" };
 const PAGES = { media: "/gallery.html?media=", post: "/content.html?post=", run: "/schedule.html?tab=runs&run=" };

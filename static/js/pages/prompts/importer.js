@@ -84,7 +84,9 @@ export async function importPrompts({ characterId = "", file = null }) {
         try {
           const answer = await send(false);
           taken = answer.imported;
-          toast.success(`${plural(taken, "prompt")} imported`, { detail: answer.skipped ? `${number(answer.skipped)} were there already.` : "" });
+          toast.success(`${plural(taken, "prompt")} imported`, {
+            detail: answer.skipped ? `${number(answer.skipped)} were there already.` : "",
+          });
           dialog.close("done");
         } catch (error) {
           problem = error;

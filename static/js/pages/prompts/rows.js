@@ -24,7 +24,8 @@ export function promptRow(prompt, { selected, busy, errors = {} }) {
   const short = prompt.prompt.length > 60 ? `${prompt.prompt.slice(0, 58)}…` : prompt.prompt;
   const menu = `pr-menu-${prompt.id}`;
   const id = (part) => `pr-${part}-${prompt.id}`;
-  const field = (part, label, value, placeholder) => html`<div class="pr-field"><textarea rows="2" id="${id(part)}" data-edit="${part}" data-id="${prompt.id}" aria-label="${label}" placeholder="${placeholder}" ${attrs({ "aria-invalid": errors[part] ? "true" : undefined, "aria-describedby": errors[part] ? `${id(part)}-error` : undefined })}>${value ?? ""}</textarea>${errors[part] && html`<p class="field-error" id="${id(part)}-error" role="alert">${errors[part]}</p>`}</div>`;
+  const field = (part, label, value, placeholder) =>
+    html`<div class="pr-field"><textarea rows="2" id="${id(part)}" data-edit="${part}" data-id="${prompt.id}" aria-label="${label}" placeholder="${placeholder}" ${attrs({ "aria-invalid": errors[part] ? "true" : undefined, "aria-describedby": errors[part] ? `${id(part)}-error` : undefined })}>${value ?? ""}</textarea>${errors[part] && html`<p class="field-error" id="${id(part)}-error" role="alert">${errors[part]}</p>`}</div>`;
   const older = prompt.captions?.length ?? 0;
   return html`<li class="pr-row ${selected ? "is-selected" : ""} ${busy ? "is-busy" : ""}" data-key="${prompt.id}">
     <label class="pr-check"><input type="checkbox" data-select="${prompt.id}" aria-label="Select “${short}”" ${attrs({ checked: selected })}></label>

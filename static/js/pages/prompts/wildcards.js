@@ -64,7 +64,10 @@ export async function wildcardsDialog({ sample = "" } = {}) {
   }
   function roll() {
     shown = input.value.trim() ? tries(input.value, lists()) : [];
-    render($(".pr-tries"), html`${shown.map((t, i) => html`<li data-key="t${i}">${t.text}${t.missing.length > 0 && html` <span class="pr-warn">${icon("alert")}no wildcard ${t.missing.map((m) => `__${m}__`).join(", ")}</span>`}</li>`)}`);
+    render(
+      $(".pr-tries"),
+      html`${shown.map((t, i) => html`<li data-key="t${i}">${t.text}${t.missing.length > 0 && html` <span class="pr-warn">${icon("alert")}no wildcard ${t.missing.map((m) => `__${m}__`).join(", ")}</span>`}</li>`)}`,
+    );
   }
   function open(next) {
     const w = list?.find((one) => one.name === next);
@@ -124,7 +127,11 @@ export async function wildcardsDialog({ sample = "" } = {}) {
     },
     save: (_e, el) =>
       busy(el, async () => {
-        const target = creating ? $("#pr-wild-name").value.trim().replace(/^__|__$/g, "") : name;
+        const target = creating
+          ? $("#pr-wild-name")
+              .value.trim()
+              .replace(/^__|__$/g, "")
+          : name;
         problem = goodName(target) ? "" : "A name has letters, digits, - and single _ only.";
         if (!problem && creating && list.some((w) => w.name === target)) problem = `There is a wildcard “${target}” already.`;
         if (problem) {

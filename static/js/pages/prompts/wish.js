@@ -29,10 +29,14 @@ export const summary = ({ language, tone, length, platform } = {}) =>
 export function captionWish(slot, button) {
   let wish = prefs.get("captionWish", {}) ?? {};
   let engines = null;
-  const option = (value, label, now, disabled) => html`<option ${attrs({ value, selected: value === (now ?? ""), disabled })}>${label}</option>`;
+  const option = (value, label, now, disabled) =>
+    html`<option ${attrs({ value, selected: value === (now ?? ""), disabled })}>${label}</option>`;
   function paint() {
     const said = summary(wish);
-    render(button, html`${icon("sliders")}<span class="pr-wish-label">Captions${said && html`: <span class="muted">${said}</span>`}</span>`);
+    render(
+      button,
+      html`${icon("sliders")}<span class="pr-wish-label">Captions${said && html`: <span class="muted">${said}</span>`}</span>`,
+    );
     const chosen = engines?.engines?.find((e) => e.name === (wish.engine || engines.selected));
     render(
       slot,

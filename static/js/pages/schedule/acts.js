@@ -60,7 +60,10 @@ export async function runNow(task, { dryRun } = {}) {
   if (!runs.length) toast.info("There was nothing to run.", { detail: "No task is active." });
   else
     toast.success(task ? `“${taskName(task)}” has started` : `${plural(runs.length, "task")} started`, {
-      action: { label: "Watch", href: runs.length === 1 ? `/schedule.html?tab=runs&run=${encodeURIComponent(runs[0].runId)}` : "/schedule.html?tab=runs" },
+      action: {
+        label: "Watch",
+        href: runs.length === 1 ? `/schedule.html?tab=runs&run=${encodeURIComponent(runs[0].runId)}` : "/schedule.html?tab=runs",
+      },
     });
   return runs;
 }

@@ -129,7 +129,7 @@ export async function editTask({ id = null, task = null, trainer = false }) {
       if (detail.valid !== false) showZoneError("");
       if (detail.valid) tellZone();
       const fault = field.refused?.errors?.find((e) => e.field === "timezone");
-      if (fault) showZoneError(fault.message);
+      if (fault) showZoneError([fault.message, field.refused.remedy].filter(Boolean).join(" "));
       dirty?.check();
     });
     form().addEventListener("submit", (event) => {
@@ -260,7 +260,9 @@ export async function editTask({ id = null, task = null, trainer = false }) {
   function refuse(errors, summary) {
     const problem = $("#sc-problem");
     const schedule = errors.find((e) => e.field === "schedule");
-    const platform = errors.find((e) => ["config.postToInstagram", "config.postToTwitter", "platforms", "config.platforms"].includes(e.field));
+    const platform = errors.find((e) =>
+      ["config.postToInstagram", "config.postToTwitter", "platforms", "config.platforms"].includes(e.field),
+    );
     const others = errors.filter((e) => e !== schedule && e !== platform);
     for (const error of others) {
       const name = error.field?.replace(/^task\./, "");
@@ -288,7 +290,8 @@ export async function editTask({ id = null, task = null, trainer = false }) {
   /** What can be told without asking. */
   function early(values) {
     const errors = [];
-    if (values.type !== "backup" && !values.characterId) errors.push({ field: "characterId", message: "Choose the character this is for." });
+    if (values.type !== "backup" && !values.characterId)
+      errors.push({ field: "characterId", message: "Choose the character this is for." });
     if (posts(values) && !values.config.postToInstagram && !values.config.postToTwitter)
       errors.push({ field: "config.postToInstagram", message: "Choose at least one place to post to." });
     if (values.type !== "backup" && values.config.promptSource === "fixed" && values.type !== "post_existing" && !values.config.prompt)
@@ -317,7 +320,10 @@ export async function editTask({ id = null, task = null, trainer = false }) {
         dialog.close("saved");
       } catch (error) {
         if (error.status === 412)
-          refuse([], "This task was changed meanwhile, in another window or in scheduler.json. Close and open it again to see the newer version.");
+          refuse(
+            [],
+            "This task was changed meanwhile, in another window or in scheduler.json. Close and open it again to see the newer version.",
+          );
         else refuse([...(error.errors ?? [])], [error.message, error.remedy].filter(Boolean).join(" "));
       }
       return undefined;

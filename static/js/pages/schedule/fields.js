@@ -24,7 +24,21 @@ export const DEFAULTS = {
 };
 
 /** The config keys a type has; the others are not shown and not sent. */
-const COMMON_POST = ["postToInstagram", "postToTwitter", "kind", "generateCaption", "caption", "captionTone", "captionLanguage", "hashtags", "approval", "options.fit", "options.ratio", "options.background", "jitterMinutes"];
+const COMMON_POST = [
+  "postToInstagram",
+  "postToTwitter",
+  "kind",
+  "generateCaption",
+  "caption",
+  "captionTone",
+  "captionLanguage",
+  "hashtags",
+  "approval",
+  "options.fit",
+  "options.ratio",
+  "options.background",
+  "jitterMinutes",
+];
 const PICTURE = ["promptSource", "prompt", "promptRule", "promptEmpty", "model", "width", "height", "steps", "batchSize", "engine"];
 export const KEYS = {
   generate_and_post: [...PICTURE, ...COMMON_POST],
@@ -70,7 +84,10 @@ const select = (name, label, value, options, more = {}) =>
 const shown = (when) => attrs({ hidden: !when });
 
 /** @param {Record<string, any>} v formValues() */
-export const typeField = (v, { trainer = false } = {}) => html`<fieldset class="sc-types"><legend class="visually-hidden">What it does</legend>
+export const typeField = (
+  v,
+  { trainer = false } = {},
+) => html`<fieldset class="sc-types"><legend class="visually-hidden">What it does</legend>
   ${Object.entries(TYPES)
     .filter(([key]) => key !== "train_lora" || trainer || v.type === key)
     .map(
@@ -83,14 +100,26 @@ export const whoFields = (v, characters) => html`<div class="cols-2">
   <div data-for="generate_and_post generate_only post_existing train_lora">${fieldRow({ name: "characterId", label: "Character", type: "select", value: v.characterId, required: true, options: characterOptions(v.characterId, characters) })}</div></div>`;
 
 function characterOptions(current, characters) {
-  const options = [{ value: "", label: "Choose…" }, ...characters.map((c) => ({ value: c.id, label: c.isActive === false ? `${c.name} (inactive)` : c.name }))];
+  const options = [
+    { value: "", label: "Choose…" },
+    ...characters.map((c) => ({ value: c.id, label: c.isActive === false ? `${c.name} (inactive)` : c.name })),
+  ];
   if (current && !characters.some((c) => c.id === current)) options.push({ value: current, label: `${current} (not there any more)` });
   return options;
 }
 
 export const zoneFields = (v, fallback) => html`<div class="cols-2">
   ${fieldRow({ name: "timezone", label: "Time zone", value: v.timezone, list: "sc-zones", spellcheck: false, placeholder: fallback, hint: html`Empty follows the character, else the app: <span id="sc-zone-default">${fallback || "the app's zone"}</span>.` })}
-  ${select("missedRunPolicy", "When the app was off at that time", v.missedRunPolicy ?? "skip", [["skip", "Leave it out"], ["run_once", "Run once, late"]], { hint: "Either way it is written in the run history." })}</div>`;
+  ${select(
+    "missedRunPolicy",
+    "When the app was off at that time",
+    v.missedRunPolicy ?? "skip",
+    [
+      ["skip", "Leave it out"],
+      ["run_once", "Run once, late"],
+    ],
+    { hint: "Either way it is written in the run history." },
+  )}</div>`;
 
 export const pictureFields = (v, models) => {
   const c = v.config;
@@ -98,13 +127,29 @@ export const pictureFields = (v, models) => {
   const options = [["", "The character's model"], ...list.map((m) => [m.name, m.label ?? m.name])];
   if (c.model && !list.some((m) => m.name === c.model)) options.push([c.model, models ? `${c.model} (not available)` : c.model]);
   return html`<div class="stack-4">
-    ${select("config.promptSource", "Prompt", c.promptSource, [["library", "From the prompt library"], ["fixed", "Always the same words"], ["base", "Only the character's base prompt"]])}
+    ${select("config.promptSource", "Prompt", c.promptSource, [
+      ["library", "From the prompt library"],
+      ["fixed", "Always the same words"],
+      ["base", "Only the character's base prompt"],
+    ])}
     <div class="cols-2" data-source="library" ${shown(c.promptSource === "library")}>
-      ${select("config.promptRule", "Which one", c.promptRule, [["unused", "The oldest unused one"], ["random", "A random one"], ["oldest", "The one used longest ago"]])}
-      ${select("config.promptEmpty", "When none is left", c.promptEmpty, [["ideas", "Write new ideas"], ["fixed", "Use the words below"], ["skip", "Skip the run"]])}</div>
+      ${select("config.promptRule", "Which one", c.promptRule, [
+        ["unused", "The oldest unused one"],
+        ["random", "A random one"],
+        ["oldest", "The one used longest ago"],
+      ])}
+      ${select("config.promptEmpty", "When none is left", c.promptEmpty, [
+        ["ideas", "Write new ideas"],
+        ["fixed", "Use the words below"],
+        ["skip", "Skip the run"],
+      ])}</div>
     <div data-source="fixed library" ${shown(c.promptSource === "fixed" || c.promptEmpty === "fixed")} id="sc-prompt-row">${fieldRow({ name: "config.prompt", label: "Words", type: "textarea", rows: 3, value: c.prompt, placeholder: "in a magical forest, {dawn|dusk}, __outfit__", hint: "Added to the character's base prompt. {a|b} and __wildcards__ change from run to run." })}</div>
     <details class="sc-more"><summary>${icon("sliders")}Picture options</summary><div class="stack-3">
-      <div class="cols-2">${select("config.model", "Model", c.model ?? "", options)}${select("config.engine", "Engine", c.engine ?? "", [["", "As set for the app"], ["comfyui", "ComfyUI"], ["builtin", "Built in"]])}</div>
+      <div class="cols-2">${select("config.model", "Model", c.model ?? "", options)}${select("config.engine", "Engine", c.engine ?? "", [
+        ["", "As set for the app"],
+        ["comfyui", "ComfyUI"],
+        ["builtin", "Built in"],
+      ])}</div>
       <div class="sc-numbers">${["width", "height", "steps", "batchSize"].map((key) => fieldRow({ name: `config.${key}`, label: { width: "Width", height: "Height", steps: "Steps", batchSize: "Pictures" }[key], type: "number", dataType: "integer", min: 1, value: c[key], placeholder: "default" }))}</div>
       <p class="small muted">Of several pictures the first is posted, and the others stay in the gallery, unless the post takes several.</p></div></details></div>`;
 };
@@ -112,15 +157,34 @@ export const pictureFields = (v, models) => {
 export const galleryFields = (v, collections) => {
   const c = v.config;
   const options = [["", "All pictures of the character"], ...collections.map((x) => [x.id, x.name])];
-  if (c.collectionId && !collections.some((x) => x.id === c.collectionId)) options.push([c.collectionId, `${c.collectionId} (not there any more)`]);
+  if (c.collectionId && !collections.some((x) => x.id === c.collectionId))
+    options.push([c.collectionId, `${c.collectionId} (not there any more)`]);
   return html`<div class="stack-4"><div class="cols-2">
-    ${select("config.mediaRule", "Which picture", c.mediaRule, [["newest_unposted", "The newest that was not posted"], ["queue", "In order, oldest first"], ["random_unposted", "A random one that was not posted"]], { hint: "A picture is never posted twice by the same rule." })}
+    ${select(
+      "config.mediaRule",
+      "Which picture",
+      c.mediaRule,
+      [
+        ["newest_unposted", "The newest that was not posted"],
+        ["queue", "In order, oldest first"],
+        ["random_unposted", "A random one that was not posted"],
+      ],
+      { hint: "A picture is never posted twice by the same rule." },
+    )}
     ${select("config.collectionId", "From", c.collectionId ?? "", options)}</div>
-    ${select("config.mediaEmpty", "When none is left", c.mediaEmpty, [["skip", "Skip the run"], ["generate", "Make a new picture"], ["alert", "Skip it and tell me"]])}</div>`;
+    ${select("config.mediaEmpty", "When none is left", c.mediaEmpty, [
+      ["skip", "Skip the run"],
+      ["generate", "Make a new picture"],
+      ["alert", "Skip it and tell me"],
+    ])}</div>`;
 };
 
 /** Where it goes; `accounts` by platform for the chosen character: {connected, dryRun, detail, remedy, missing, paused, breaker}. */
-export const platformField = (v, platforms, accounts) => html`<fieldset class="sc-platforms"><legend class="label">Post to <span class="required" aria-hidden="true">*</span></legend>
+export const platformField = (
+  v,
+  platforms,
+  accounts,
+) => html`<fieldset class="sc-platforms"><legend class="label">Post to <span class="required" aria-hidden="true">*</span></legend>
   ${platforms.map((p) => {
     const key = p.name === "twitter" ? "postToTwitter" : `postTo${p.name[0].toUpperCase()}${p.name.slice(1)}`;
     const state = accountWords(accounts[p.name]);
@@ -132,12 +196,24 @@ export function accountWords(account) {
   if (!account) return { tone: "muted", icon: "circle", text: "Choose a character to see the account." };
   if (account.paused) return { tone: "warn", icon: "pause", text: `Stopped${account.paused.reason ? `: ${account.paused.reason}` : ""}.` };
   if (!account.connected)
-    return { tone: "info", icon: "eye", text: `Not connected${account.missing?.length ? ` (${account.missing.join(", ")} missing)` : ""}: posts are rehearsed only.` };
+    return {
+      tone: "info",
+      icon: "eye",
+      text: `Not connected${account.missing?.length ? ` (${account.missing.join(", ")} missing)` : ""}: posts are rehearsed only.`,
+    };
   if (account.breaker) return { tone: "bad", icon: "alert", text: account.breaker.reason ?? "Sending is stopped after failures." };
   if (account.dryRun) return { tone: "info", icon: "eye", text: "Dry run: nothing leaves this machine." };
   if (account.status === "error" || account.status === "warning")
-    return { tone: account.status === "error" ? "bad" : "warn", icon: "alert", text: [account.detail, account.remedy].filter(Boolean).join(" ") };
-  return { tone: "good", icon: "ok", text: account.username ? `Connected as ${account.username}. Posts go out live.` : "Connected. Posts go out live." };
+    return {
+      tone: account.status === "error" ? "bad" : "warn",
+      icon: "alert",
+      text: [account.detail, account.remedy].filter(Boolean).join(" "),
+    };
+  return {
+    tone: "good",
+    icon: "ok",
+    text: account.username ? `Connected as ${account.username}. Posts go out live.` : "Connected. Posts go out live.",
+  };
 }
 
 export const captionFields = (v) => {
@@ -154,14 +230,36 @@ export const captionFields = (v) => {
 export const postFields = (v) => {
   const c = v.config;
   return html`<div class="stack-4"><div class="cols-2">
-    ${select("config.approval", "Before it goes out", c.approval ?? "", [["", "As set for the app"], ["automatic", "Post without asking"], ["required", "Wait for my approval"]])}
-    ${select("config.kind", "As", c.kind ?? "single", [["single", "One picture"], ["carousel", "Several pictures in one post"], ["story", "Story (Instagram)"]])}</div>
+    ${select("config.approval", "Before it goes out", c.approval ?? "", [
+      ["", "As set for the app"],
+      ["automatic", "Post without asking"],
+      ["required", "Wait for my approval"],
+    ])}
+    ${select("config.kind", "As", c.kind ?? "single", [
+      ["single", "One picture"],
+      ["carousel", "Several pictures in one post"],
+      ["story", "Story (Instagram)"],
+    ])}</div>
     <details class="sc-more"><summary>${icon("sliders")}Format and timing</summary><div class="stack-3"><div class="cols-2">
-      ${select("config.options.fit", "When the shape does not fit", c.options.fit ?? "pad", [["pad", "Add a border"], ["crop", "Crop, keeping the face"]])}
-      ${select("config.options.background", "Border", c.options.background ?? "blur", [["blur", "Blurred picture"], ["white", "White"], ["black", "Black"]])}
-      ${select("config.options.ratio", "Shape", c.options.ratio ?? "", [["", "The nearest allowed"], ["4:5", "4:5 portrait"], ["1:1", "1:1 square"], ["1.91:1", "1.91:1 landscape"]])}
+      ${select("config.options.fit", "When the shape does not fit", c.options.fit ?? "pad", [
+        ["pad", "Add a border"],
+        ["crop", "Crop, keeping the face"],
+      ])}
+      ${select("config.options.background", "Border", c.options.background ?? "blur", [
+        ["blur", "Blurred picture"],
+        ["white", "White"],
+        ["black", "Black"],
+      ])}
+      ${select("config.options.ratio", "Shape", c.options.ratio ?? "", [
+        ["", "The nearest allowed"],
+        ["4:5", "4:5 portrait"],
+        ["1:1", "1:1 square"],
+        ["1.91:1", "1.91:1 landscape"],
+      ])}
       ${fieldRow({ name: "config.jitterMinutes", label: "Vary the time by up to", type: "number", dataType: "integer", min: 0, max: 720, value: c.jitterMinutes, placeholder: "0", after: html`<span class="muted">min</span>`, hint: "Looks less like a machine." })}</div></div></details></div>`;
 };
 
-export const backupFields = (v) => html`<div class="stack-3">${fieldRow({ name: "config.includeMedia", label: "Pictures too", type: "switch", value: v.config.includeMedia, hint: "Without them a backup is small: characters, prompts, schedule and what is known about each picture." })}
+export const backupFields = (
+  v,
+) => html`<div class="stack-3">${fieldRow({ name: "config.includeMedia", label: "Pictures too", type: "switch", value: v.config.includeMedia, hint: "Without them a backup is small: characters, prompts, schedule and what is known about each picture." })}
   ${fieldRow({ name: "config.keep", label: "Keep the newest", type: "number", dataType: "integer", min: 1, max: 1000, value: v.config.keep, after: html`<span class="muted">backups</span>`, hint: "Older ones are removed after a new one was verified." })}</div>`;

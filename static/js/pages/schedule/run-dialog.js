@@ -45,7 +45,11 @@ function view(run, zone, now) {
 /** @param {string} id @param {{zone: () => string, retry: (id: string, el: HTMLElement) => Promise<any>, cancel: (id: string, el: HTMLElement) => Promise<any>}} page @returns {Promise<void>} */
 export function openRun(id, page) {
   const ended = new AbortController();
-  const { dialog, closed } = openDialog({ title: "Run", size: "m", body: html`<div class="stack-4 sc-rundialog">${skeleton("lines", 6)}</div>` });
+  const { dialog, closed } = openDialog({
+    title: "Run",
+    size: "m",
+    body: html`<div class="stack-4 sc-rundialog">${skeleton("lines", 6)}</div>`,
+  });
   const box = dialog.querySelector(".sc-rundialog");
   let run = null;
   const paint = () => {

@@ -15,7 +15,8 @@ const STEP_ICONS = { ok: "ok", failed: "error", running: "play", skipped: "minus
 const stateLabel = (status) => LOOKS[status]?.[2] ?? words(status);
 
 /** Small pictures of what a run made, and links to what it posted. */
-export const results = (run, max = 3) => html`${(run.mediaIds ?? []).slice(0, max).map((id) => html`<a class="sc-thumb" href="/gallery.html?media=${encodeURIComponent(id)}" aria-label="The picture of this run"><img src="/api/media/${encodeURIComponent(id)}/thumb" alt="" loading="lazy"></a>`)}${(run.postIds ?? []).slice(0, max).map((id, i) => html`<a class="chip sc-post" href="/content.html?post=${encodeURIComponent(id)}">${icon("send")}${run.postIds.length > 1 ? `Post ${i + 1}` : "Post"}</a>`)}`;
+export const results = (run, max = 3) =>
+  html`${(run.mediaIds ?? []).slice(0, max).map((id) => html`<a class="sc-thumb" href="/gallery.html?media=${encodeURIComponent(id)}" aria-label="The picture of this run"><img src="/api/media/${encodeURIComponent(id)}/thumb" alt="" loading="lazy"></a>`)}${(run.postIds ?? []).slice(0, max).map((id, i) => html`<a class="chip sc-post" href="/content.html?post=${encodeURIComponent(id)}">${icon("send")}${run.postIds.length > 1 ? `Post ${i + 1}` : "Post"}</a>`)}`;
 
 const columns = (zone) => [
   {
@@ -28,9 +29,14 @@ const columns = (zone) => [
   {
     key: "task",
     label: "Task",
-    render: (r) => html`<div class="sc-run-task"><span>${r.taskName || typeLabel(r.type)}${r.taskDeleted && html` <span class="muted">(deleted)</span>`}</span><span class="small muted">${[r.characterName, TRIGGERS[r.trigger] ?? words(r.trigger)].filter(Boolean).join(" · ")}</span></div>`,
+    render: (r) =>
+      html`<div class="sc-run-task"><span>${r.taskName || typeLabel(r.type)}${r.taskDeleted && html` <span class="muted">(deleted)</span>`}</span><span class="small muted">${[r.characterName, TRIGGERS[r.trigger] ?? words(r.trigger)].filter(Boolean).join(" · ")}</span></div>`,
   },
-  { key: "status", label: "State", render: (r) => html`<div class="row sc-run-state">${runBadge(r.status)}${r.dryRun && dryBadge()}</div>` },
+  {
+    key: "status",
+    label: "State",
+    render: (r) => html`<div class="row sc-run-state">${runBadge(r.status)}${r.dryRun && dryBadge()}</div>`,
+  },
   {
     key: "steps",
     label: "Steps",
@@ -71,7 +77,10 @@ export function runsSection(root, page) {
     error = null,
     loaded = false,
     turn = 0;
-  render(root, html`<div class="toolbar" role="search" aria-label="Filter the runs"></div><div class="sc-runs-state"></div><data-table hidden></data-table><div class="sc-more-rows"></div>`);
+  render(
+    root,
+    html`<div class="toolbar" role="search" aria-label="Filter the runs"></div><div class="sc-runs-state"></div><data-table hidden></data-table><div class="sc-more-rows"></div>`,
+  );
   const table = root.querySelector("data-table");
   table.label = "Runs";
   const filter = () => ({ taskId: url.get("task") ?? "", status: url.get("status") ?? "", characterId: url.get("characterId") ?? "" });
@@ -103,19 +112,32 @@ export function runsSection(root, page) {
           : rows.length
             ? html``
             : filtered
-              ? emptyState({ icon: "search", title: "No run fits", text: "No run fits these filters.", action: { label: "Clear filters", action: "runs-clear" } })
-              : emptyState({ icon: "history", title: "Nothing has run yet", text: "Every run is kept here with its steps, its result, and the reason when it failed." }),
+              ? emptyState({
+                  icon: "search",
+                  title: "No run fits",
+                  text: "No run fits these filters.",
+                  action: { label: "Clear filters", action: "runs-clear" },
+                })
+              : emptyState({
+                  icon: "history",
+                  title: "Nothing has run yet",
+                  text: "Every run is kept here with its steps, its result, and the reason when it failed.",
+                }),
     );
     render(
       root.querySelector(".sc-more-rows"),
-      cursor ? html`<button type="button" class="btn" data-action="runs-more">Load more</button><span class="small muted">${number(rows.length)} of ${plural(total, "run")}</span>` : html``,
+      cursor
+        ? html`<button type="button" class="btn" data-action="runs-more">Load more</button><span class="small muted">${number(rows.length)} of ${plural(total, "run")}</span>`
+        : html``,
     );
   }
 
   async function load({ append = false } = {}) {
     const mine = (turn += 1);
     try {
-      const answer = await api.get("/api/scheduler/runs", { query: { ...filter(), limit: append ? PAGE : Math.max(PAGE, Math.min(200, rows.length)), cursor: append ? cursor : null } });
+      const answer = await api.get("/api/scheduler/runs", {
+        query: { ...filter(), limit: append ? PAGE : Math.max(PAGE, Math.min(200, rows.length)), cursor: append ? cursor : null },
+      });
       if (mine !== turn) return;
       const known = new Set(append ? rows.map((r) => r.id) : []);
       rows = [...(append ? rows : []), ...answer.items.filter((r) => !known.has(r.id))];
@@ -135,7 +157,10 @@ export function runsSection(root, page) {
       const run = await api.get(`/api/scheduler/runs/${encodeURIComponent(id)}`);
       const at = rows.findIndex((r) => r.id === id);
       const f = filter();
-      const fits = (!f.taskId || run.taskId === f.taskId) && (!f.status || run.status === f.status) && (!f.characterId || run.characterId === f.characterId);
+      const fits =
+        (!f.taskId || run.taskId === f.taskId) &&
+        (!f.status || run.status === f.status) &&
+        (!f.characterId || run.characterId === f.characterId);
       if (at >= 0 && fits) rows[at] = { ...rows[at], ...run };
       else if (at >= 0) {
         rows.splice(at, 1);

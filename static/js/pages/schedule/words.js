@@ -4,7 +4,11 @@ import { words } from "../../format.js";
 export const TYPES = {
   generate_and_post: { label: "Generate and post", icon: "send", text: "Makes a new picture, writes the caption and posts both." },
   generate_only: { label: "Generate only", icon: "image", text: "Makes pictures for the gallery. Nothing is posted." },
-  post_existing: { label: "Post from the gallery", icon: "gallery", text: "Posts a picture that is already there, never the same one twice." },
+  post_existing: {
+    label: "Post from the gallery",
+    icon: "gallery",
+    text: "Posts a picture that is already there, never the same one twice.",
+  },
   backup: { label: "Backup", icon: "save", text: "Keeps a verified copy of characters, prompts, schedule and library." },
   train_lora: { label: "Train a LoRA", icon: "layers", text: "Trains the character's LoRA from its dataset." },
 };
@@ -65,7 +69,15 @@ export const differs = (a, b, when) => knownZone(a) && knownZone(b) && local(whe
 export function choose(list, { q = "", characterId = "", type = "", state = "", sort = "next" } = {}) {
   const needles = q.toLowerCase().split(/\s+/).filter(Boolean);
   const fits = (t) => {
-    const text = [taskName(t), t.characterName, typeLabel(t.type), t.description, t.schedule, t.config?.prompt, ...platformsOf(t).map((p) => PLATFORMS[p])]
+    const text = [
+      taskName(t),
+      t.characterName,
+      typeLabel(t.type),
+      t.description,
+      t.schedule,
+      t.config?.prompt,
+      ...platformsOf(t).map((p) => PLATFORMS[p]),
+    ]
       .join(" ")
       .toLowerCase();
     return (

@@ -1,0 +1,1 @@
+"""Train LoRAs: one loop for every family, and the files it leaves behind."""
