@@ -26,7 +26,7 @@ from dalla.services.automation_manual import ByHand
 from dalla.services.automation_record import Work
 from dalla.services.automation_runs import Runner
 from dalla.services.automation_tasks import LABELS, Handler, Rules, TaskType, Validate, skips_of
-from dalla.services.automation_ticks import LEASE, Runs, Ticker
+from dalla.services.automation_ticks import LEASE, Ticker
 from dalla.services.automation_types import Types
 from dalla.services.captioning import Captioning
 from dalla.services.characters import Characters
@@ -37,7 +37,7 @@ from dalla.services.posts import Posts
 from dalla.services.prompts import Prompts
 from dalla.services.publishing import Publishing
 from dalla.settings import Settings
-from dalla.stores.base import DocumentStore, LeaseStore, Page
+from dalla.stores.base import DocumentStore, LeaseStore, Page, RunStore
 from dalla.times import iso, parse
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Automation:
         self,
         settings: Settings,
         documents: DocumentStore[ScheduledTask],
-        runs: Runs,
+        runs: RunStore,
         leases: LeaseStore,
         characters: Characters,
         generation: Generation,

@@ -14,8 +14,8 @@ from dalla.records.character import Character, ScheduledTask
 from dalla.records.run import TaskState
 from dalla.services.automation_config import POSTS, jitter_seconds, platforms_of
 from dalla.services.automation_tasks import Rules, Timing, skips_of
-from dalla.services.automation_ticks import Runs
 from dalla.settings import Settings
+from dalla.stores.base import RunStore
 from dalla.times import iso, parse
 
 PER_TASK = 200  # occurrences of one rule in one answer: a rule of every minute must not hide the others
@@ -67,7 +67,7 @@ class Upcoming:
         self,
         settings: Settings,
         rules: Rules,
-        runs: Runs,
+        runs: RunStore,
         characters: Callable[[], tuple[Character, ...]],
         now: Callable[[], datetime],
     ) -> None:

@@ -15,9 +15,10 @@ from dalla.records.run import Run
 from dalla.services.automation_config import POSTS, platforms_of
 from dalla.services.automation_runs import Runner
 from dalla.services.automation_tasks import Rules
-from dalla.services.automation_ticks import Runs, Ticker
+from dalla.services.automation_ticks import Ticker
 from dalla.services.posts import Posts
 from dalla.settings import Settings
+from dalla.stores.base import RunStore
 from dalla.times import iso
 
 ALL_AT_ONCE = 500  # tasks one "run all" may start
@@ -31,7 +32,7 @@ class ByHand:
         self,
         settings: Settings,
         rules: Rules,
-        runs: Runs,
+        runs: RunStore,
         runner: Runner,
         ticker: Ticker,
         posts: Posts,

@@ -15,10 +15,10 @@ from dalla.records.post import IN_FLIGHT, SETTLED, Post, PostFilter
 from dalla.records.run import Run, Step
 from dalla.services.automation_record import WORKING, RunRecord, Skip, Work
 from dalla.services.automation_tasks import Rules
-from dalla.services.automation_ticks import Runs
 from dalla.services.automation_types import LABELS
 from dalla.services.notices import Notices
 from dalla.services.posts import Posts
+from dalla.stores.base import RunStore
 from dalla.times import iso, parse
 
 logger = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class Runner:
     def __init__(
         self,
         rules: Rules,
-        runs: Runs,
+        runs: RunStore,
         posts: Posts,
         notices: Notices,
         jobs: JobQueue,

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from dalla.errors import NotFound
 from dalla.events import EventBus
@@ -34,23 +34,6 @@ FEW = 100  # rules whose states are read rather than those of all
 BATCH = 50  # slots fired in one transaction
 
 
-class Runs(RunStore, Protocol):
-    """The store of runs, with what firing many at once needs."""
-
-    def states(self, task_ids: Sequence[str] | None = None) -> dict[str, TaskState]: ...
-
-    def dues(self) -> dict[str, str]: ...
-
-    def for_slot(self, task_id: str, slot: str) -> Run | None: ...
-
-    def edit_state(self, task_id: str, change: Callable[[TaskState], TaskState]) -> TaskState:
-        """Raises NotFound."""
-
-    def fire_many(self, moves: Sequence[tuple[TaskState, Run | None, str | None]]) -> list[bool]: ...
-
-    def counts(self) -> dict[str, int]: ...
-
-
 Move = tuple[TaskState, Run | None, str | None]
 
 
@@ -61,7 +44,7 @@ class Ticker:
         self,
         settings: Settings,
         rules: Rules,
-        runs: Runs,
+        runs: RunStore,
         leases: LeaseStore,
         events: EventBus,
         *,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -342,7 +342,19 @@ class RunStore(Protocol):
 
     def state(self, task_id: str) -> TaskState | None: ...
 
-    def states(self) -> dict[str, TaskState]: ...
+    def for_slot(self, task_id: str, slot: str) -> Run | None: ...
+
+    def counts(self) -> dict[str, int]:
+        """Return how many runs are in each status."""
+
+    def states(self, task_ids: Sequence[str] | None = None) -> dict[str, TaskState]:
+        """Return the states of these tasks; None: all."""
+
+    def dues(self) -> dict[str, str]:
+        """Return `next_due` by task, for those that have one."""
+
+    def edit_state(self, task_id: str, change: Callable[[TaskState], TaskState]) -> TaskState:
+        """Read, change and write one state as one step. Raises NotFound."""
 
     def save_states(self, states: list[TaskState]) -> None:
         """Insert or replace many in one transaction."""
@@ -360,6 +372,9 @@ class RunStore(Protocol):
         False, and nothing changed, when `next_due` is no longer `expected_due` (another process was
         first) or the slot has a run already.
         """
+
+    def fire_many(self, moves: Sequence[tuple[TaskState, Run | None, str | None]]) -> list[bool]:
+        """Do `fire` for many (state, run, expected due) in one transaction; each answers for itself."""
 
 
 class LeaseStore(Protocol):

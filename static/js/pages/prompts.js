@@ -14,6 +14,7 @@ import { toast } from "../notices.js";
 import { session } from "../session.js";
 import { isFinished, taskId } from "../tasks.js";
 import { chooseCharacter, ideasDialog, newPrompt, olderCaptions } from "./prompts/dialogs.js";
+import { editInPlace, mark } from "./prompts/editing.js";
 import { importPrompts } from "./prompts/importer.js";
 import { PAGE, piece } from "./prompts/piece.js";
 import { bulkBar, promptRow } from "./prompts/rows.js";
@@ -35,8 +36,7 @@ export async function mount(main) {
     adding = 0;
   const selection = new Set(),
     writing = new Set(),
-    errors = new Map(), // id -> {prompt?, caption?}
-    saving = new Map(); // textarea id -> promise
+    errors = new Map(); // id -> {prompt?, caption?}
   let anchor = null;
   render(
     root,
@@ -129,7 +129,6 @@ export async function mount(main) {
     main.classList.toggle("has-bulk", selection.size > 0);
     render(bulk, selection.size ? bulkBar({ ids: [...selection], total }) : html``);
   }
-  const mark = (area) => area.classList.toggle("is-dirty", area.value !== area.defaultValue);
 
   function paintJobs() {
     const active = tasks.active().filter((t) => t.kind === KIND);
@@ -211,61 +210,15 @@ export async function mount(main) {
   }
   const soon = debounce(() => load({ keep: rows?.length ?? PAGE }), 300);
 
-  // ------------------------------------------------------------ editing in place
-  async function save(area) {
-    const { edit, id } = area.dataset;
-    const prompt = find(id);
-    if (!prompt || area.value === area.defaultValue || saving.has(area.id)) return saving.get(area.id);
-    const value = area.value.trim();
-    const work = (async () => {
-      try {
-        const answer = await api.put(path(id), { [edit]: value || (edit === "caption" ? null : "") });
-        errors.set(id, { ...errors.get(id), [edit]: undefined });
-        take(answer);
-        area.defaultValue = answer[edit] ?? "";
-        if (area.value.trim() === value) area.value = area.defaultValue;
-        area.classList.add("is-saved");
-        setTimeout(() => area.classList.remove("is-saved"), 1600);
-      } catch (problem) {
-        errors.set(id, { ...errors.get(id), [edit]: problem.errors?.[0]?.message ?? problem.message });
-        if (problem.status === 404) toast.error(problem);
-      } finally {
-        saving.delete(area.id);
-        mark(area);
-        paint();
-      }
-    })();
-    saving.set(area.id, work);
-    return work;
-  }
-  listBox.addEventListener("input", (event) => {
-    if (event.target.matches("textarea[data-edit]")) mark(event.target);
+  const editing = editInPlace(listBox, {
+    find,
+    take,
+    refuse: (id, field, message) => errors.set(id, { ...errors.get(id), [field]: message }),
+    paint,
   });
-  listBox.addEventListener("focusout", (event) => {
-    if (event.target.matches("textarea[data-edit]")) save(event.target);
-  });
-  listBox.addEventListener("keydown", (event) => {
-    const area = event.target;
-    if (!area.matches("textarea[data-edit]") || event.isComposing) return;
-    if (event.key === "Enter" && !event.shiftKey && !event.ctrlKey && !event.metaKey) {
-      event.preventDefault();
-      save(area);
-    }
-    if (event.key === "Escape" && area.value !== area.defaultValue) {
-      event.preventDefault();
-      event.stopPropagation();
-      area.value = area.defaultValue;
-      errors.set(area.dataset.id, { ...errors.get(area.dataset.id), [area.dataset.edit]: undefined });
-      paint();
-    }
-  });
-  addEventListener("beforeunload", (event) => {
-    if ([...listBox.querySelectorAll("textarea.is-dirty")].length) event.preventDefault();
-  });
-
   async function writeCaption(id) {
     if (writing.has(id)) return;
-    await Promise.all([...saving.values()]); // what was just typed is what the caption is about
+    await editing.settled(); // what was just typed is what the caption is about
     writing.add(id);
     paint();
     try {

@@ -68,7 +68,8 @@ export async function editTask({ id = null, task = null, trainer = false }) {
   // ------------------------------------------------------------ leaving
   let leaving = false;
   dialog.beforeClose = (value) => {
-    if (value === "saved" || !dirty?.dirty || leaving) return true;
+    if (leaving) return false; // the question is on the screen
+    if (value === "saved" || !dirty?.dirty) return true;
     leaving = true;
     confirmDialog({
       title: "Discard the changes?",
