@@ -51,6 +51,8 @@ class Clock:
         # The first round soon: an app that is never open for an hour must empty its trash too.
         soon = datetime.now(UTC) + timedelta(seconds=FIRST_CHORES_SECONDS)
         self._scheduler.add_job(self._hourly, "interval", hours=1, next_run_time=soon, **options)
+        # Asks platforms one after another: it must not hold up the chores.
+        self._scheduler.add_job(self._accounts, "interval", hours=1, next_run_time=soon, **options)
         self._scheduler.start()
         self._tick()
 
@@ -108,6 +110,9 @@ class Clock:
                 self._tick, "date", run_date=due, id="alarm", replace_existing=True, misfire_grace_time=60
             )
 
+    def _accounts(self) -> None:
+        self._chore("look after the accounts", self._container.connections.tick)
+
     def _hourly(self) -> None:
         c = self._container
         days = c.settings.trash_days
@@ -118,7 +123,6 @@ class Clock:
         self._chore("clear temp files", lambda: remove_stale_temps(Path(c.settings.data_dir)))
         self._chore("clear half-written media", c.blobs.clean)
         self._chore("clear old run logs", self._clear_runs)
-        self._chore("look after the accounts", c.connections.tick)
         self._chore("read missing links", c.publishing.chores)
         self._chore("clear prepared pictures", c.posts.clean_files)
         self._chore("clear the bucket", lambda: c.hosting.clean(days=7))

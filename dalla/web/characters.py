@@ -113,6 +113,7 @@ def list_characters(query: CharacterList):
 @bp.post("", summary="Create a character")
 def create_character(body: CharacterWithId):
     character = services().characters.create(body.values())
+    services().connections.keys_changed(character.id)
     return created(services().characters.public(character), f"/api/characters/{character.id}")
 
 
@@ -120,7 +121,7 @@ def create_character(body: CharacterWithId):
 def update_character_by_body(body: CharacterWithId):
     if not body.id:
         raise InvalidInput.field("id", "Name the character to change.")
-    return _answer(services().characters.update(body.id, body.values(), if_match=request.headers.get("If-Match")))
+    return _changed(body.id, body)
 
 
 @bp.delete("", summary="Delete a character, its id in the query")
@@ -139,7 +140,7 @@ def get_character(path: IdPath):
 def update_character(path: IdPath, body: CharacterWithId):
     if body.id and body.id != path.id:
         raise InvalidInput.field("id", "The id in the body is not the one in the address.")
-    return _answer(services().characters.update(path.id, body.values(), if_match=request.headers.get("If-Match")))
+    return _changed(path.id, body)
 
 
 @bp.patch("/<id>", summary="Change the fields that are sent")
@@ -155,6 +156,12 @@ def delete_character(path: IdPath, query: DeleteQuery):
 @bp.post("/<id>/restore", summary="Bring a deleted character back")
 def restore_character(path: IdPath):
     return _answer(services().characters.restore(path.id))
+
+
+def _changed(id: str, body: CharacterBody) -> Response:
+    character = services().characters.update(id, body.values(), if_match=request.headers.get("If-Match"))
+    services().connections.keys_changed(id)  # new keys may mend an account that was stopped
+    return _answer(character)
 
 
 def _delete(id: str, dry_run: bool) -> dict[str, Any]:

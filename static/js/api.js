@@ -76,7 +76,7 @@ export async function request(method, path, options = {}) {
   if (ifMatch) headers.set("If-Match", ifMatch);
   let response;
   try {
-    response = await fetch(withQuery(path, query), { method, headers, body: payload, signal, credentials: "same-origin" });
+    response = await fetch(withQuery(path, query), { method, headers, body: payload, signal, keepalive: options.keepalive, credentials: "same-origin" });
   } catch (error) {
     if (isAbort(error)) throw error;
     throw new NetworkError();

@@ -25,6 +25,7 @@ const TYPES = [
   "account.updated",
   "system.sample",
   "notification",
+  "notification.changed",
 ];
 const RETRY_MS = 2000;
 const POLL_MS = 2500;

@@ -6,8 +6,9 @@ import { hasUnsaved } from "./forms.js";
 import { start, stream, tasks, cancel, retry } from "./jobs.js";
 import { registerKeys, startKeys } from "./keys.js";
 import { PAGES } from "./nav.js";
-import { notices, toast } from "./notices.js";
+import { toast } from "./notices.js";
 import { applyTheme, prefs } from "./prefs.js";
+import { startNotifications } from "./notifications.js";
 import { session, startSession } from "./session.js";
 import { showKeys } from "./components/keys-help.js";
 import { errorState, watchErrorStates } from "./components/states.js";
@@ -36,7 +37,6 @@ const soon = () => {
 stream.on("state", (state) => {
   shell.live = state;
 });
-stream.on("notification", notices.receive);
 
 const showCharacters = () => {
   shell.characters = { list: session.known, currentId: session.characterId };
@@ -108,6 +108,7 @@ document.addEventListener("click", (event) => {
 startKeys();
 start();
 startSession();
+startNotifications();
 session.characters().catch(() => {
   shell.characters = { list: [], currentId: "", failed: true };
 });

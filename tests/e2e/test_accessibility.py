@@ -12,7 +12,19 @@ from tests.conftest import png
 expect = pytest.importorskip("playwright.sync_api").expect
 axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
-PAGES = ["/", "/characters.html", "/studio.html", "/gallery.html", "/monitoring.html", "/api/docs"]
+PAGES = [
+    "/",
+    "/characters.html",
+    "/studio.html",
+    "/gallery.html",
+    "/prompts.html",
+    "/content.html",
+    "/calendar.html",
+    "/schedule.html",
+    "/connections.html",
+    "/monitoring.html",
+    "/api/docs",
+]
 
 
 @pytest.fixture(scope="module")

@@ -52,7 +52,7 @@ def server(world: posting.World) -> Any:
 def opened(page: Any, view: str, offset: int = 0, **more: str) -> None:
     query = "".join(f"&{k}={v}" for k, v in more.items())
     page.goto(f"/calendar.html?view={view}&date={day(offset)}&zone=Europe/Berlin{query}")
-    expect(page.locator("main .skeleton")).to_have_count(0)
+    expect(page.locator(".cal-body").locator("[role=grid], .cal-list, .empty-state").first).to_be_visible()
 
 
 def entry(page: Any, name: str) -> Any:

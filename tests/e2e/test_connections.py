@@ -176,3 +176,22 @@ def test_a_phone_shows_everything_without_scrolling_sideways(page):
     page.goto("/connections.html")
     expect(card(page)).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_the_bell_tells_what_happened(page, graph, luna):
+    graph.set_token_state(TOKEN, "valid")
+    page.goto("/connections.html")
+    graph.set_token_state(TOKEN, "revoked")
+    card(page).get_by_role("button", name="Test").click()
+    expect(page.locator(".bell")).to_have_attribute("aria-label", re.compile(r"\d+ unread"))
+    page.locator(".bell").click()
+    centre = page.get_by_role("dialog", name="Notifications")
+    expect(centre).to_contain_text("Instagram: Luna is stopped")
+    centre.get_by_role("button", name="Mark all read").click()
+    expect(page.locator(".bell")).to_have_attribute("aria-label", "Notifications")
+    page.keyboard.press("Escape")
+    graph.set_token_state(TOKEN, "valid")
+    card(page).get_by_role("button", name="Test").click()
+    expect(card(page)).not_to_contain_text("Nothing is sent.")
+    page.locator(".bell").click()
+    expect(centre).not_to_contain_text("is stopped")

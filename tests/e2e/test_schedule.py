@@ -225,7 +225,7 @@ def test_a_run_is_started_watched_and_kept(page, schedule):
     expect(page).to_have_url(re.compile(f"task={task['id']}"))
     expect(page.locator("data-table tbody tr")).to_have_count(1)
     page.get_by_role("combobox", name="State").select_option(label="Failed")
-    expect(page.get_by_text("No run fits")).to_be_visible()
+    expect(page.get_by_text("No run fits these filters.")).to_be_visible()
     expect(page).to_have_url(re.compile("status=failed"))
 
 

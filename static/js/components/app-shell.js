@@ -6,8 +6,7 @@
  */
 import { attrs, html, icon, raw } from "../html.js";
 import { emit, onAction, render } from "../dom.js";
-import { ago, plural } from "../format.js";
-import { notices } from "../notices.js";
+import { plural } from "../format.js";
 import { prefs } from "../prefs.js";
 import { overall, taskId } from "../tasks.js";
 import { avatar } from "./avatar.js";
@@ -102,16 +101,12 @@ class AppShell extends HTMLElement {
         this.#render();
       },
       help: () => emit(this, "app-shell:help"),
-      "clear-notices": () => notices.clear(),
     });
     this.addEventListener(
       "toggle",
       (event) => {
         if (event.newState !== "open") return;
         if (event.target.id === "shell-tray") emit(this, "app-shell:tray");
-        if (event.target.id === "shell-notices") {
-          notices.markRead();
-        }
       },
       true,
     );
@@ -120,7 +115,6 @@ class AppShell extends HTMLElement {
       const q = new FormData(event.target).get("q").trim();
       location.href = `/gallery.html${q ? `?q=${encodeURIComponent(q)}` : ""}`;
     });
-    document.addEventListener("notices:changed", () => this.#render());
   }
 
   #render() {
@@ -129,7 +123,6 @@ class AppShell extends HTMLElement {
     const heading = title || pages.find((p) => p.page === page)?.label || "Digital Dalla";
     const current = characters.list.find((c) => c.id === characters.currentId);
     const theme = prefs.get("theme", "system");
-    const unread = notices.unread();
     render(
       this,
       html`<a class="skip-link" href="#main">Skip to content</a>
@@ -148,9 +141,7 @@ class AppShell extends HTMLElement {
             ${characters.failed && html`<p class="menu-note">The characters could not be loaded.</p>`}
             <hr><a role="menuitem" href="/characters.html${characters.list.length ? "" : "?new=1"}">${icon(characters.list.length ? "settings" : "plus")}<span>${characters.list.length ? "Manage characters" : "Create a character"}</span></a></div>
           <span id="shell-tray-slot" class="tray-slot" data-key="tray"></span>
-          <button type="button" class="icon-btn" popovertarget="shell-notices" aria-label="${unread ? `Notifications, ${unread} unread` : "Notifications"}" title="Notifications">${icon("bell")}${unread > 0 && html`<span class="dot" aria-hidden="true"></span>`}</button>
-          <div id="shell-notices" popover class="popover panel-pop" role="dialog" aria-label="Notifications" data-align="end"><header class="pop-head"><h2>Notifications</h2>${notices.all().length > 0 && html`<button type="button" class="btn btn-ghost btn-small" data-action="clear-notices">Clear all</button>`}</header>
-            ${notices.all().length ? html`<ul class="notice-list">${notices.all().map((n) => html`<li class="notice notice-${n.kind}" data-key="${n.id}">${icon(n.kind === "error" ? "error" : n.kind === "success" ? "ok" : "info")}<div><p>${n.href ? html`<a href="${n.href}">${n.text}</a>` : n.text}</p>${n.detail && html`<p class="muted">${n.detail}</p>`}<small class="muted">${ago(n.at)}</small></div></li>`)}</ul>` : html`<p class="pop-empty">Nothing new. Messages you missed show up here.</p>`}</div>
+          <notification-centre data-key="notices"></notification-centre>
           <button type="button" class="icon-btn" popovertarget="shell-theme" aria-label="Theme: ${theme}" title="Theme" ${attrs({ "aria-haspopup": "menu" })}>${icon(THEMES.find(([id]) => id === theme)[2])}</button>
           <div id="shell-theme" popover class="popover menu" role="menu" aria-label="Theme" data-align="end">${THEMES.map(([id, label, name]) => html`<button type="button" role="menuitemradio" data-action="theme" data-id="${id}" aria-checked="${String(id === theme)}">${icon(name)}<span>${label}</span>${icon("check")}</button>`)}</div>
         </div></header>

@@ -1,6 +1,7 @@
 /** Defines every custom element. Importing this file is enough. */
 import "./popover.js";
 import "./app-shell.js";
+import "./notification-centre.js";
 import "./toast-stack.js";
 import "./tab-bar.js";
 import "./job-progress.js";

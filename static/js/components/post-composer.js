@@ -1,10 +1,10 @@
 /**
  * Write, preview, plan and send a post; opened from anywhere.
  *
- * `openComposer({mediaIds?, items?, characterId?, platform? | platforms?, scheduledAt?, nextFree?, caption?, altText?, postId?})`
+ * `openComposer({mediaIds?, items?, characterId?, platform? | platforms?, scheduledAt?, zone?, nextFree?, caption?, altText?, postId?})`
  *   → Promise<posts|null>: the posts that were made or changed, null when it was closed before.
  *   `items` are the pictures when the caller has them; `postId` edits an existing post; `scheduledAt` is UTC;
- *   `nextFree: true` fills in the next free time of the account.
+ *   `nextFree: true` fills in the next free time of the account; `zone` is for characters without one of their own.
  * `scheduleEach({mediaIds, items?, characterId?})` → Promise<posts|null>: a post for each of several pictures, one after the other.
  * What is being written survives a reload and an accidental close: the next composer for the same pictures goes on with it.
  * `hasDraft()` tells whether an unfinished one is kept, `forgetDraft()` throws it away.

@@ -174,7 +174,7 @@ export async function mount(main) {
     }
   }
   async function compose(at, characterId = state.characterId) {
-    const posts = await openComposer({ scheduledAt: at ?? undefined, characterId });
+    const posts = await openComposer({ scheduledAt: at ?? undefined, characterId, zone: zone() });
     if (posts) again();
   }
 

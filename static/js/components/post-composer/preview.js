@@ -40,6 +40,7 @@ function onPlatform(c, name) {
   const at = Math.min(c.slide, Math.max(0, files.length - 1));
   const file = files[at];
   const caption = captionFor(c.form, name);
+  const issues = (told?.issues ?? []).filter((i) => !(i.code === "framed" && files.some((f) => f.notes?.length))); // told beside the bytes
   const cost = costWords(told?.estimatedCost);
   const info = c.info(name);
   const card = name === "twitter" ? xCard : instagramCard;
@@ -47,9 +48,9 @@ function onPlatform(c, name) {
     ${card(c, { name, caption, files, file, at })}
     ${c.checking && html`<p class="small muted pc-working">${icon("refresh")}Preparing…</p>`}
     ${file && html`<p class="small pc-bytes">${icon("ok")}<span>These bytes are sent: ${file.width} × ${file.height}, ${bytes(file.sizeBytes)}, JPEG.${file.notes?.length > 0 && html` <span class="muted">${file.notes.map(sentence).join(" ")}</span>`}</span></p>`}
-    ${issuesView(told?.issues ?? [])}
+    ${issuesView(issues)}
     ${cost && html`<p class="small muted">Costs ${cost} at ${info?.label ?? platformLabel(name)}.</p>`}
-    ${told && !told.issues?.length && html`<p class="small pc-fine">${icon("ok")}<span>Nothing speaks against it.</span></p>`}</div>`;
+    ${told && !issues.length && html`<p class="small pc-fine">${icon("ok")}<span>Nothing speaks against it.</span></p>`}</div>`;
 }
 const sentence = (note) => {
   const text = String(note).trim();

@@ -14,6 +14,7 @@ export class Composer {
   asked = []; // picture ids it was opened with
   phase = "edit"; // edit | results
   items = new Map(); // pictures by id
+  fallbackZone = browserZone(); // of characters without a zone of their own
   gone = new Set(); // ids that are no longer in the gallery
   infos = [];
   infosError = null;
@@ -47,7 +48,8 @@ export class Composer {
 
   // ------------------------------------------------------------ opening
 
-  async open({ postId = "", mediaIds = [], items = [], characterId = "", platform, platforms, scheduledAt, caption, altText } = {}) {
+  async open({ postId = "", mediaIds = [], items = [], characterId = "", platform, platforms, scheduledAt, caption, altText, zone } = {}) {
+    if (isZone(zone)) this.fallbackZone = zone;
     items.forEach((item) => this.items.set(item.id, item));
     const characters = session.characters().catch(() => []);
     if (postId) {
@@ -83,15 +85,17 @@ export class Composer {
         if (id && text) this.form = model.withAlt(this.form, id, text);
         if (!this.form.caption && mediaIds.length === 1 && first?.caption) this.form = { ...this.form, caption: first.caption };
       }
-      if (scheduledAt) this.form = { ...this.form, at: inputOf(scheduledAt, this.zone) };
     }
+    if (scheduledAt) this.form = { ...this.form, at: inputOf(scheduledAt, this.zone) };
     this.initial = JSON.stringify(this.form);
     this.selected = this.form.mediaIds[0] ?? "";
     this.shown = this.form.platforms[0] ?? "";
     await Promise.all([this.loadPlatforms(), this.loadItems()]);
     const owner = this.items.get(this.form.mediaIds[0])?.characterId;
     if (!this.form.characterId && session.find(owner)) {
+      const at = toUtc(this.form.at, this.zone);
       this.form = { ...this.form, characterId: owner };
+      if (at) this.form = { ...this.form, at: inputOf(at.iso, this.zone) };
       this.initial = JSON.stringify(this.form);
       await this.loadPlatforms();
     }
@@ -149,7 +153,7 @@ export class Composer {
   }
   zoneFor(characterId) {
     const own = session.find(characterId)?.timezone;
-    return isZone(own) ? own : browserZone();
+    return isZone(own) ? own : this.fallbackZone;
   }
   get zone() {
     return this.zoneFor(this.form.characterId);
@@ -194,6 +198,9 @@ export class Composer {
     if (before.characterId !== form.characterId) {
       this.check = null;
       this.loadPlatforms();
+      const [from, to] = [this.zoneFor(before.characterId), this.zone];
+      const at = form.at === before.at && from !== to && toUtc(form.at, from);
+      if (at) this.form = { ...this.form, at: inputOf(at.iso, to) }; // the moment stays, the clock is another
     }
     if (!form.mediaIds.includes(this.selected)) this.selected = form.mediaIds[0] ?? "";
     if (!form.platforms.includes(this.shown)) this.shown = form.platforms[0] ?? "";

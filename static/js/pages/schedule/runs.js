@@ -114,7 +114,7 @@ export function runsSection(root, page) {
             : filtered
               ? emptyState({
                   icon: "search",
-                  title: "No run fits",
+                  title: "Nothing fits",
                   text: "No run fits these filters.",
                   action: { label: "Clear filters", action: "runs-clear" },
                 })
