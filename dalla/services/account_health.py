@@ -86,6 +86,7 @@ def account_json(facts: Facts) -> dict[str, Any]:
         "nextPostAt": facts.next_post_at,
         "fromEnvironment": facts.from_env,
         "href": accounts_tab(facts.character.id),
+        "untested": not (facts.missing or facts.state.checked_at or facts.state.last_success_at),
     }
 
 

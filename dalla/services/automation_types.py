@@ -262,7 +262,7 @@ class Types:
                 work.record.update(media_ids=chosen)  # from here on no other run chooses it
                 return chosen
             where = "the collection" if work.config.get("collectionId") else f"the gallery of {work.character.name}"
-            reason = f"Every picture in {where} has been posted already."
+            reason = f"There is no picture in {where} that has not been posted."
             empty = work.config.get("mediaEmpty") or "skip"
             if empty != "generate":
                 raise Skip(reason, alert=empty == "alert")

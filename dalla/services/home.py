@@ -167,7 +167,7 @@ class Home:
                 "action": "Open connections",
             }
             for row in self._accounts()
-            if row["status"] in ("error", "warning")
+            if row["status"] == "error" or (row["status"] == "warning" and not row["untested"])
         ]
 
     def _posts_in_trouble(self, counts: dict[str, int]) -> list[dict[str, Any]]:

@@ -316,4 +316,4 @@ def resume():
 
 @bp.get("/state", summary="Who runs the schedule, what stops it, what comes next")
 def state():
-    return _automation().state()
+    return _automation().state() | {"dryRun": services().settings.dry_run}

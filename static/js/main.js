@@ -1,7 +1,7 @@
 /** Boot: shell, theme, live data, shortcuts, then the page named by <body data-page>. */
 import "./components/index.js";
 import { api } from "./api.js";
-import { emit } from "./dom.js";
+import { debounce, emit } from "./dom.js";
 import { hasUnsaved } from "./forms.js";
 import { start, stream, tasks, cancel, retry } from "./jobs.js";
 import { registerKeys, startKeys } from "./keys.js";
@@ -37,6 +37,24 @@ const soon = () => {
 stream.on("state", (state) => {
   shell.live = state;
 });
+
+/** What holds for every post stands on every page: a stop, a rehearsal. */
+const showPublishing = debounce(async () => {
+  try {
+    const { paused, dryRun } = await api.get("/api/scheduler/state");
+    const reason = paused?.reason ? ` (${paused.reason})` : "";
+    shell.banner(
+      "stopped",
+      paused && page !== "schedule"
+        ? { tone: "bad", icon: "stop", text: `Publishing is stopped${reason}. Nothing goes out.`, action: { label: "Schedule", href: "/schedule.html" } }
+        : null,
+    );
+    shell.banner("dry-run", dryRun ? { tone: "warn", icon: "eye", text: "Dry run: every post is only rehearsed. Nothing leaves this machine." } : null);
+  } catch {
+    /* the page says itself what does not work */
+  }
+}, 100);
+["snapshot", "schedule.updated", "settings.changed"].forEach((type) => stream.on(type, showPublishing));
 
 const showCharacters = () => {
   shell.characters = { list: session.known, currentId: session.characterId };
@@ -108,6 +126,7 @@ document.addEventListener("click", (event) => {
 startKeys();
 start();
 startSession();
+showPublishing();
 startNotifications();
 session.characters().catch(() => {
   shell.characters = { list: [], currentId: "", failed: true };

@@ -196,7 +196,7 @@ def test_pictures_are_posted_in_the_order_of_the_rule_and_never_again(world: Wor
         world.settle()
     assert [post.media_ids for post in world.posts.all.values()] == [[name] for name in order]
     last = world.ran(task)[-1]
-    assert last.status == "skipped" and "posted already" in last.reason
+    assert last.status == "skipped" and "not been posted" in last.reason
 
 
 def test_random_is_any_of_the_unposted(world: World):

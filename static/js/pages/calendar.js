@@ -29,7 +29,9 @@ export async function mount(main) {
     loaded = false,
     run = 0,
     focus = "",
-    openId = "";
+    openId = "",
+    dragged = null,
+    waiting = false; // something changed while an entry was being dragged
   render(
     main,
     html`<div class="cal"><div class="cal-top"></div><p class="cal-notes" role="status" hidden></p><div class="cal-body" tabindex="-1"></div><p class="visually-hidden" role="status" id="cal-said"></p></div>`,
@@ -61,6 +63,10 @@ export async function mount(main) {
   }
   let scrolled = "";
   function paint() {
+    if (dragged) {
+      waiting = true; // a picture that changes under the pointer ends the drag
+      return;
+    }
     render($(".cal-top"), head({ state, zone: zone(), zones: zones(), characters: session.known }));
     if (error && !items.length) {
       render(root, errorState(error, { title: "The calendar could not be loaded" }));
@@ -217,7 +223,6 @@ export async function mount(main) {
     }
   }
 
-  let dragged = null;
   const cellAt = (event) => event.target.closest?.("[data-cell]");
   root.addEventListener("dragstart", (event) => {
     const el = event.target.closest?.("[data-item]");
@@ -252,6 +257,8 @@ export async function mount(main) {
   });
   function endDrag() {
     dragged = null;
+    if (waiting) paint();
+    waiting = false;
     root.classList.remove("is-dragging");
     root.querySelectorAll(".is-target").forEach((el) => el.classList.remove("is-target", "is-refused"));
   }
