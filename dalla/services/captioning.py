@@ -122,6 +122,7 @@ class Captioning:
         engine: str | None = None,
         allow_fallback: bool = True,
         hashtags: Sequence[str] = (),
+        avoid: Sequence[str] = (),
     ) -> CaptionResult:
         """Write one caption for both platforms; what is not given is taken from the prompt or the picture.
 
@@ -149,7 +150,7 @@ class Captioning:
             image=self._picture(item, notes) if item is not None else None,
             language=_text("language", language or self._settings.caption_language, MAX_WORD),
             tone=_text("tone", tone, MAX_WORD),
-            recent=self._recent(person.id if person else None, entry, item),
+            recent=(*avoid, *self._recent(person.id if person else None, entry, item)),
             hashtags=_pool(hashtags),
             uses=_uses(entry),
             **_voice(person),

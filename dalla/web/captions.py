@@ -35,6 +35,7 @@ class CaptionBody(CaptionWish):
     narrative: str | dict[str, Any] | None = Field(None, description="A story to refer to: text, or {title, description}")  # fmt: skip
     media_id: str | None = Field(None, max_length=100, description="The picture; a small copy of it is sent along")
     hashtags: list[str] | None = Field(None, max_length=60, description="Choose from these")
+    avoid: list[str] | None = Field(None, max_length=10, description="Captions not to write again")
     save: bool = Field(False, description="With mediaId: keep caption and alt text with the picture")
 
 
@@ -59,6 +60,7 @@ def generate_caption(body: CaptionBody):
         tone=body.tone,
         engine=body.engine,
         hashtags=body.hashtags or (),
+        avoid=body.avoid or (),
     )
     if body.prompt_id:
         container.prompts.save_caption(body.prompt_id, result)

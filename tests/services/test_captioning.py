@@ -151,6 +151,9 @@ def test_a_librarys_surprise_is_a_failure_too(container, luna):
         def get(self, name):
             return Broken() if name == "gemini" else real.get(name)
 
+        def close(self):
+            real.close()
+
     real = container.captioning._engines
     container.captioning._engines = Engines()
     result = container.captioning.write(character_id=luna.id, prompt="tea", engine="gemini")

@@ -108,3 +108,12 @@ def test_engines(client, fake):
     fresh = client.get("/api/captions/engines?fresh=true").json
     assert "gemini-3.8-flash" in fresh["engines"][0]["models"]
     assert fake.key not in client.get("/api/captions/engines").text
+
+
+def test_another_one_is_not_the_same_again(client, luna):
+    body = {"characterId": luna["id"], "prompt": "a cat on a roof", "engine": "composer"}
+    seen = []
+    for _ in range(4):
+        answer = client.post("/api/generate-caption", json=body | {"avoid": seen}).json
+        assert answer["caption"] not in seen
+        seen.append(answer["caption"])

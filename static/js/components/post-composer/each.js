@@ -30,7 +30,8 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
     stopped = false,
     carousel = false;
   const made = [],
-    failed = [];
+    failed = [],
+    rest = []; // not begun: stopped, or the app did not answer
   const keys = new Map(); // one per picture: going on after a lost answer makes nothing twice
   await session.characters().catch(() => []);
   if (!session.find(who)) who = session.known.length === 1 ? session.known[0].id : "";
@@ -41,6 +42,7 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
     body: html`<div class="pc-each stack-4"></div>`,
     footer: html`<div class="pc-foot"></div>`,
   });
+  const left = () => failed.length + rest.length;
   const account = (name) => infos.find((i) => i.name === name)?.accounts?.find((a) => a.characterId === who);
   const dry = (name) => {
     const a = account(name);
@@ -63,14 +65,14 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
   }
   function progress() {
     const zone = zoneOfCharacter(who);
-    return html`<div class="stack-3"><p role="status">${phase === "done" ? (failed.length ? `${plural(made.length, "post")} planned, ${plural(failed.length, "picture")} left out.` : `${plural(made.length, "post")} planned.`) : `Planning ${number(Math.min(done + 1, mediaIds.length))} of ${number(mediaIds.length)}…`}</p><progress max="${mediaIds.length}" value="${done}" aria-label="Pictures planned"></progress>
+    return html`<div class="stack-3"><p role="status">${phase === "done" ? (left() ? `${plural(made.length, "post")} planned, ${plural(left(), "picture")} left out.` : `${plural(made.length, "post")} planned.`) : `Planning ${number(Math.min(done + 1, mediaIds.length))} of ${number(mediaIds.length)}…`}</p><progress max="${mediaIds.length}" value="${done}" aria-label="Pictures planned"></progress>
       ${failed.length > 0 && html`<ul class="post-issues">${failed.map((f) => html`<li class="is-error">${icon("error", "Problem")}<span>${f.error.message} <span class="muted">${f.error.remedy ?? ""}</span></span></li>`)}</ul>`}
       ${made.length > 0 && html`<ul class="small muted">${made.slice(0, 12).map((p) => html`<li>${platformLabel(p.platform)}: ${dateTime(p.scheduledAt, zone)}${p.dryRun ? ", dry run" : ""}</li>`)}${made.length > 12 && html`<li>and ${number(made.length - 12)} more</li>`}</ul>`}</div>`;
   }
   function foot() {
     if (phase === "work") return html`<span class="spacer"></span><button type="button" class="btn" data-action="stop" ${attrs({ disabled: stopped })}>${stopped ? "Stopping…" : "Stop here"}</button>`;
     if (phase === "done")
-      return html`<span class="spacer"></span>${failed.length > 0 && html`<button type="button" class="btn" data-action="again">${icon("refresh")}Try the others again</button>`}<a class="btn" href="/calendar.html">${icon("calendar")}Calendar</a><button type="button" class="btn btn-primary" data-close="" data-primary>Done</button>`;
+      return html`<span class="spacer"></span>${left() > 0 && html`<button type="button" class="btn" data-action="again">${icon("refresh")}Try the others again</button>`}<a class="btn" href="/calendar.html">${icon("calendar")}Calendar</a><button type="button" class="btn btn-primary" data-close="" data-primary>Done</button>`;
     return html`${mediaIds.length <= room() && html`<button type="button" class="btn btn-ghost" data-action="carousel">${icon("layers")}One carousel instead</button>`}<span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="go" data-primary ${attrs({ disabled: !who || !platforms.length })}>${icon("calendar")}Schedule ${number(mediaIds.length)}</button>`;
   }
   async function wordsFor(id) {
@@ -84,8 +86,11 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
     phase = "work";
     stopped = false;
     draw();
-    for (const id of ids) {
-      if (stopped || !dialog.open) break;
+    for (const [i, id] of ids.entries()) {
+      if (stopped) {
+        rest.push(...ids.slice(i));
+        break;
+      }
       try {
         if (!keys.has(id)) keys.set(id, idempotencyKey());
         const text = await wordsFor(id);
@@ -93,7 +98,10 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
         made.push(...(answer.posts ?? [answer]));
       } catch (error) {
         failed.push({ id, error });
-        if (error.code === "network") break;
+        if (error.code === "network") {
+          rest.push(...ids.slice(i + 1));
+          break;
+        }
       }
       done += 1;
       draw();
@@ -137,8 +145,8 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
       draw();
     },
     again: () => {
-      const ids = failed.splice(0).map((f) => f.id);
-      done -= ids.length;
+      const ids = [...failed.splice(0).map((f) => f.id), ...rest.splice(0)];
+      done = mediaIds.length - ids.length;
       work(ids);
     },
     carousel: () => {

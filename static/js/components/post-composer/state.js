@@ -277,6 +277,7 @@ export class Composer {
         platform: before.platforms.length === 1 ? before.platforms[0] : undefined,
         tone: this.tone || undefined,
         language: this.language || undefined,
+        avoid: before.platforms.map((p) => model.captionFor(before, p)).filter((text) => text.trim()),
       });
       const words = (form) => JSON.stringify(form.platforms.map((p) => model.captionFor(form, p)));
       const same = words(model.withGenerated(this.form, answer)) === words(before);
