@@ -69,7 +69,7 @@ def prepare(
     Raises InvalidInput (options.ratio cannot be read), TooLarge (cannot be made small enough).
     """
     options = options or PostOptions()
-    original = f"{image.width}x{image.height}"
+    original = f"{image.width} × {image.height}"
     notes: list[str] = []
     flat = _opaque(image, options)
     target = _target(flat.width / flat.height, rules, kind, options, ratio)
@@ -82,21 +82,21 @@ def prepare(
         size = _size(flat.width, flat.height, None, rules, inside)
         framed = _scaled(flat, size)
         if size != flat.size:
-            notes.append(f"scaled from {original} to {size[0]}x{size[1]}")
+            notes.append(f"scaled from {original} to {size[0]} × {size[1]}")
     elif options.fit == "crop":
         box = crop_box(flat.width, flat.height, target, faces=faces, focus=options.focus)
         size = _size(box[2] - box[0], box[3] - box[1], target, rules, inside)
         framed = _scaled(flat, size, box)
         notes.append(f"cropped from {original} to {label}")
         if size[0] > box[2] - box[0] + 1:
-            notes.append(f"enlarged to {size[0]}x{size[1]}")
+            notes.append(f"enlarged to {size[0]} × {size[1]}")
     else:
         width, height = _surround(flat.width, flat.height, target)
         size = _size(width, height, target, rules, inside)
         framed = _padded(flat, size, options.background)
         notes.append(f"padded from {original} to {label}")
         if size[0] > width + 1:
-            notes.append(f"enlarged to {size[0]}x{size[1]}")
+            notes.append(f"enlarged to {size[0]} × {size[1]}")
     if max(image.width, image.height) * 2 < max(framed.size):
         notes.append("the picture is small and will look soft")
     return _encode(framed, rules, inside, notes)
@@ -291,7 +291,7 @@ def _encode(image: Image.Image, rules: ImageRules, inside: tuple[float, float], 
             if len(data) <= rules.max_bytes:
                 limit = f"to stay below {rules.max_bytes / 1e6:.3g} MB"
                 if picture is not image:
-                    notes.append(f"made smaller, {picture.width}x{picture.height}, {limit}")
+                    notes.append(f"made smaller, {picture.width} × {picture.height}, {limit}")
                 if quality != QUALITIES[0]:
                     notes.append(f"quality {quality} {limit}")
                 return Framed(data, picture.width, picture.height, notes=notes)

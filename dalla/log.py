@@ -82,5 +82,7 @@ def configure(data_dir: Path, level: str = "INFO") -> None:
         handler.setFormatter(_Scrubbing(form))
         root.addHandler(handler)
     root.setLevel(level)
-    for noisy in ("urllib3", "PIL", "apscheduler", "waitress.queue", "alembic", "filelock", "websocket"):
+    noisy_ones = ("urllib3", "PIL", "apscheduler", "waitress.queue", "alembic", "filelock", "websocket")
+    # At the level DEBUG these write the keys they sign with.
+    for noisy in (*noisy_ones, "oauthlib", "requests_oauthlib", "tweepy", "minio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

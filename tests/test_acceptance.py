@@ -356,3 +356,20 @@ def test_a_large_png_is_made_small_enough(world: World) -> None:
     answer = requests.post(address, files={"file": ("a.png", out.getvalue(), "image/png")}, timeout=60).json()
     id = world.post(world.character(), mediaIds=[(answer.get("items") or [answer])[0]["id"]])
     assert world.until_rest(id)["status"] == "published"
+
+
+def test_with_dry_run_on_nothing_at_all_leaves(world: World) -> None:
+    world.container.settings.change({"geminiApiKey": world.gemini.key, "dryRun": True, "webhookPrivate": True})
+    hook = {"url": f"{world.gemini.url}/hook", "events": ["post.published", "post.failed"]}
+    assert world.client.post("/api/webhooks", json=hook).status_code == 201
+    character, media = world.character(), world.picture()
+    written = world.client.post("/api/generate-caption", json={"characterId": character, "mediaId": media}).json
+    assert written["provider"] == "composer" and written["caption"]
+    for platform in ("instagram", "twitter"):
+        body = {"characterId": character, "mediaId": media, "caption": written["captions"][platform]}
+        assert world.client.post(f"/api/post-to-{platform}", json=body).json["status"] == "dry_run"
+    world.container.notices.emit("post.failed", {"postId": "post_1"})
+    world.container.notices.tick()
+    world.container.connections.tick()
+    world.container.publishing.chores()
+    assert not world.graph.requests and not world.x.requests and not world.gemini.requests

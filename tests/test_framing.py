@@ -74,12 +74,12 @@ def test_every_picture_is_acceptable_to_instagram(size, fit):
 @pytest.mark.parametrize(
     ("size", "wanted", "note"),
     [
-        ((832, 1216), (972, 1215), "padded from 832x1216 to 4:5"),
-        ((896, 1152), (920, 1150), "padded from 896x1152 to 4:5"),
-        ((768, 1024), (816, 1020), "padded from 768x1024 to 4:5"),
-        ((4000, 1000), (1440, 754), "padded from 4000x1000 to 1.91:1"),
-        ((64, 64), (320, 320), "scaled from 64x64 to 320x320"),
-        ((3000, 3750), (1440, 1800), "scaled from 3000x3750 to 1440x1800"),
+        ((832, 1216), (972, 1215), "padded from 832 × 1216 to 4:5"),
+        ((896, 1152), (920, 1150), "padded from 896 × 1152 to 4:5"),
+        ((768, 1024), (816, 1020), "padded from 768 × 1024 to 4:5"),
+        ((4000, 1000), (1440, 754), "padded from 4000 × 1000 to 1.91:1"),
+        ((64, 64), (320, 320), "scaled from 64 × 64 to 320 × 320"),
+        ((3000, 3750), (1440, 1800), "scaled from 3000 × 3750 to 1440 × 1800"),
     ],
 )
 def test_sizes(size, wanted, note):

@@ -40,6 +40,9 @@ def test_lines_of_a_task_also_go_to_its_own_file(tmp_path):
         text = (tmp_path / "runs" / "job_1" / "log.txt").read_text()
         assert "drawing" in text and "job_1" in text and "abcdefgh123" not in text
         assert "drawing" in (tmp_path / "logs" / "dalla.log").read_text()
+        log.configure(tmp_path, "DEBUG")
+        logging.getLogger("oauthlib.oauth1.rfc5849").debug("Signing request with client_key=zyxwvut987")
+        assert "zyxwvut987" not in (tmp_path / "logs" / "dalla.log").read_text()
     finally:
         for handler in list(root.handlers):
             if handler not in before:

@@ -136,8 +136,8 @@ class Hosting:
         )
 
     def clean(self, days: int = 7) -> int:
-        """Delete copies in the bucket that are older; return how many. 0 without a bucket. Raises Unavailable, NotConfigured."""
-        if self.mode() != "bucket":
+        """Delete copies in the bucket that are older; return how many. 0 without a bucket, and in a dry run. Raises Unavailable, NotConfigured."""
+        if self.mode() != "bucket" or self._settings.dry_run:
             return 0
         from dalla.platforms.bucket import Bucket
 

@@ -250,7 +250,7 @@ def error_of(
         http=http,
         code=code,
         subcode=subcode,
-        trace=str(given.get("fbtrace_id") or "") or None,
+        trace=scrub(str(given.get("fbtrace_id") or ""), secrets) or None,
         now=now,
         publishing=publishing,
         retry_after=regain_seconds(headers) if rule.cause == "throttled" else None,

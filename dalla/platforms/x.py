@@ -199,7 +199,8 @@ class X:
     def _post(self, account: Account, body: dict[str, Any]) -> str:
         import requests
 
-        client = self._api(account).tweepy()
+        api = self._api(account)
+        client = api.tweepy()
         try:
             response = client.request("POST", "/2/tweets", json=body, user_auth=True)
         except requests.RequestException as exc:
@@ -208,9 +209,9 @@ class X:
             if client.session.last is None:
                 raise x_errors.no_answer(exc, publishing=True) from exc
             response = client.session.last
-        data = answer(response, publishing=True).get("data")
+        data = answer(response, publishing=True, secrets=api.secrets).get("data")
         if not isinstance(data, dict) or not data.get("id"):
-            raise x_errors.unreadable(response.status_code, response.text, publishing=True)
+            raise x_errors.unreadable(response.status_code, response.text, publishing=True, secrets=api.secrets)
         return str(data["id"])
 
     def _body(self, snapshot: Snapshot, remote: dict[str, Any]) -> dict[str, Any]:

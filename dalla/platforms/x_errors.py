@@ -7,7 +7,7 @@ tells little (403 is a duplicate, a read-only key or a locked account). `RULES` 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -232,14 +232,19 @@ def refused(
     *,
     publishing: bool = False,
     now: Callable[[], datetime] | None = None,
+    secrets: Iterable[str] = (),
 ) -> PlatformError:
-    """Return what an answer means. `body`: parsed JSON or text. A server error while publishing leaves the effect unknown."""
+    """Return what an answer means. `body`: parsed JSON or text. A server error while publishing leaves the effect unknown.
+
+    secrets: values that must not stay in the text.
+    """
+    secrets = tuple(secrets)
     moment = now() if now else datetime.now(UTC)
     headers = {k.lower(): v for k, v in (headers or {}).items()}
     words, code, kind = _words(body)
     rule = _rule(http, words)
     effect: Literal["none", "unknown"] = "unknown" if publishing and (http >= 500 or http == 408) else "none"
-    said = scrub(_said(body))[:300] or "no reason given"
+    said = scrub(_said(body), secrets)[:300] or "no reason given"
     until = None
     if rule.wait is not None:
         until = _reset(headers, moment) if http == 429 else None
@@ -254,7 +259,7 @@ def refused(
         http=http,
         platform_code=code,
         subcode=kind,
-        trace=headers.get("x-transaction-id") or headers.get("x-request-id"),
+        trace=scrub(headers.get("x-transaction-id") or headers.get("x-request-id") or "", secrets) or None,
         until=until,
         retry_after=max(1.0, (until - moment).total_seconds()) if until and rule.action == "defer" else None,
         restart=rule.restart,
@@ -286,7 +291,7 @@ def no_answer(exc: BaseException, *, publishing: bool = False) -> PlatformError:
     )
 
 
-def unreadable(http: int, text: str, *, publishing: bool = False) -> PlatformError:
+def unreadable(http: int, text: str, *, publishing: bool = False, secrets: Iterable[str] = ()) -> PlatformError:
     """Return the error for a success that does not say what it should (a proxy's page, a cut answer)."""
     return PlatformError(
         "X's answer cannot be read." + (" It is not certain whether the post is live." if publishing else ""),
@@ -296,7 +301,7 @@ def unreadable(http: int, text: str, *, publishing: bool = False) -> PlatformErr
         effect="unknown" if publishing else "none",
         http=http,
         remedy="When this stays: check that nothing (proxy, firewall) stands between this computer and X.",
-        extra={"said": scrub(text)[:200]},
+        extra={"said": scrub(text, secrets)[:200]},
     )
 
 

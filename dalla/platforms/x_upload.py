@@ -31,6 +31,8 @@ class Api:
 
     def __init__(self, session: requests.Session, base: str, keys: dict[str, str]) -> None:
         self._session, self.base, self._keys = session, base.rstrip("/"), keys
+        #: What must never stand in an error, whoever repeats it.
+        self.secrets = tuple(value for field, value in keys.items() if value and field != "twitter_account_id")
 
     def call(self, method: str, path: str, *, publishing: bool = False, **more: Any) -> dict[str, Any]:
         """Send one request; return its JSON ({} where X answers nothing). Raises PlatformError."""
@@ -44,7 +46,7 @@ class Api:
             response = self._session.request(method, self.base + path, auth=self._auth(), timeout=TIMEOUT, **more)
         except requests.RequestException as exc:
             raise x_errors.no_answer(exc, publishing=publishing) from None
-        return answer(response, publishing=publishing), response.headers
+        return answer(response, publishing=publishing, secrets=self.secrets), response.headers
 
     def tweepy(self) -> Any:
         """Return a tweepy.Client that acts through the account's session and on our address of X."""
@@ -85,10 +87,12 @@ class _Out:
         return self.last
 
 
-def answer(response: requests.Response, *, publishing: bool = False) -> dict[str, Any]:
+def answer(response: requests.Response, *, publishing: bool = False, secrets: tuple[str, ...] = ()) -> dict[str, Any]:
     """Return the JSON of a success. Raises PlatformError for everything else."""
     if not 200 <= response.status_code < 300:
-        raise x_errors.refused(response.status_code, body_of(response), response.headers, publishing=publishing)
+        raise x_errors.refused(
+            response.status_code, body_of(response), response.headers, publishing=publishing, secrets=secrets
+        )
     if not response.content:
         return {}
     try:
@@ -96,7 +100,7 @@ def answer(response: requests.Response, *, publishing: bool = False) -> dict[str
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise x_errors.unreadable(response.status_code, response.text, publishing=publishing)
+        raise x_errors.unreadable(response.status_code, response.text, publishing=publishing, secrets=secrets)
     return body
 
 

@@ -86,8 +86,15 @@ def account_json(facts: Facts) -> dict[str, Any]:
         "nextPostAt": facts.next_post_at,
         "fromEnvironment": facts.from_env,
         "href": accounts_tab(facts.character.id),
+        "passing": status == "warning" and remedy in _PASSING,
         "untested": not (facts.missing or facts.state.checked_at or facts.state.last_success_at),
     }
+
+
+#: What to do about a warning that mends itself, or that its post tells: the home page does not repeat it.
+_SEE_POST = "Posts that can be sent again are; see Content."
+_QUOTA_WAITS = "Posts wait until the quota frees."
+_PASSING = frozenset({_SEE_POST, _QUOTA_WAITS})
 
 
 def health(facts: Facts) -> tuple[Literal["ok", "off", "warning", "error"], str, str | None]:
@@ -120,9 +127,9 @@ def health(facts: Facts) -> tuple[Literal["ok", "off", "warning", "error"], str,
         return "warning", f"The last test got no answer: {state.check_detail or 'unknown'}", "Test it again later."
     if state.failures and (state.last_error_at or "") > (state.last_success_at or ""):
         times = "once" if state.failures == 1 else f"{state.failures} times in a row"
-        return "warning", f"Posting failed {times}: {state.last_error or 'unknown'}", "Open the failed post to see why."
+        return "warning", f"Posting failed {times}: {state.last_error or 'unknown'}", _SEE_POST
     if state.quota_total and (state.quota_used or 0) >= state.quota_total and _within_a_day(state.quota_at, now):
-        return "warning", f"All {state.quota_total} posts of 24 hours are used up.", "Posts wait until the quota frees."
+        return "warning", f"All {state.quota_total} posts of 24 hours are used up.", _QUOTA_WAITS
     if state.check_ok:
         return "ok", state.check_detail or "Connected.", None
     if state.last_success_at:

@@ -406,6 +406,7 @@ class Automation:
     def _back_up(self, work: Work) -> dict[str, Any]:
         from dalla.services.backup import KEEP, write_backup
 
+        self._characters.all()  # keys that somebody wrote into the file by hand go to the encrypted store first
         with work.record.step("backup") as note:
             made = write_backup(
                 self._data,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from dalla.errors import InvalidInput
 from dalla.records.character import LoraUse, ScheduledTask
 from dalla.records.post import PostOptions
 
@@ -124,6 +125,13 @@ def _check_options(value: Any, refuse: Any) -> None:
             refuse(f"options.{key}", f"Use one of {', '.join(allowed)}.")
     if not isinstance(value.get("ratio"), str | None):
         refuse("options.ratio", 'Use a ratio such as "4:5".')
+    elif value.get("ratio"):
+        from dalla.framing import parse_ratio
+
+        try:
+            parse_ratio(value["ratio"])
+        except InvalidInput:
+            refuse("options.ratio", 'Use a ratio such as "4:5".')
     if not isinstance(value.get("madeWithAi"), bool | None):
         refuse("options.madeWithAi", "This must be true or false.")
     focus = value.get("focus")

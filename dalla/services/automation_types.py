@@ -43,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 TEXT_RULES = {"instagram": INSTAGRAM_TEXT, "twitter": X_TEXT}
 LABELS = {"instagram": "Instagram", "twitter": "X"}
+ENGINES = {"gemini": "Gemini", "local": "the local server", "composer": "the offline composer"}
 WAIT_SECONDS = 1.0  # how soon a cancel is seen while a picture is being made
 IDEAS = 5
 CAROUSEL = 3  # pictures of a carousel when its rule names no number
@@ -378,7 +379,7 @@ class Types:
             "altText": result.alt_text or (item.alt_text if item else None) or "",
             "provider": result.provider,
             "hold": hold,
-            "detail": hold or " ".join([f"By {result.provider}.", *result.notes])[:500],
+            "detail": hold or " ".join([f"By {ENGINES.get(result.provider, result.provider)}.", *result.notes])[:500],
         }
 
     def _write(self, work: Work, media_id: str | None) -> CaptionResult:
@@ -412,7 +413,7 @@ class Types:
                     return
                 kept.add(media_id)
                 note.data["mediaIds"] = sorted(kept)
-                note.detail = f"By {result.provider}."
+                note.detail = f"By {ENGINES.get(result.provider, result.provider)}."
                 note.save()
 
     def _item(self, media_id: str) -> MediaItem | None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from dalla import imaging
 from dalla.engines.captions.base import (
@@ -39,6 +40,7 @@ COMPOSER = "composer"
 PICTURE_SIDE = 1024
 #: How many earlier captions are shown to the engine so that it does not repeat them.
 RECENT = 12
+_THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}
 MAX_TEXT = 10_000  # characters of a prompt, narrative …
 MAX_WORD = 200  # characters of a language, tone
 
@@ -255,6 +257,9 @@ class Captioning:
         if wished and wished != "auto" and wished not in self._engines.names():
             raise InvalidInput.field("engine", f"Use auto, {', '.join(self._engines.names())}.")
         chosen = wished or self._settings.caption_engine
+        if self._settings.dry_run:  # nothing leaves this machine: neither the character nor its picture
+            local = urlsplit(self._settings.caption_url).hostname in _THIS_MACHINE and chosen in ("auto", "local")
+            return ["local", COMPOSER] if local else [COMPOSER]
         if chosen != "auto":
             return [chosen]
         order = []

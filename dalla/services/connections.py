@@ -136,7 +136,18 @@ class Connections:
         """Return one row per account with keys, for the system status: status ok, warning or error. No network."""
         pauses = self._publishing.pauses()
         states = {(s.character_id, s.platform): s for s in self._accounts.all()}
-        keys = ("characterId", "characterName", "platform", "platformLabel", "status", "detail", "remedy", "checkedAt", "untested")
+        keys = (
+            "characterId",
+            "characterName",
+            "platform",
+            "platformLabel",
+            "status",
+            "detail",
+            "remedy",
+            "checkedAt",
+            "untested",
+            "passing",
+        )
         rows = []
         for platform in self._platforms.all():
             for character in self._characters.all():

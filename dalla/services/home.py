@@ -167,7 +167,7 @@ class Home:
                 "action": "Open connections",
             }
             for row in self._accounts()
-            if row["status"] == "error" or (row["status"] == "warning" and not row["untested"])
+            if row["status"] == "error" or (row["status"] == "warning" and not (row["untested"] or row["passing"]))
         ]
 
     def _posts_in_trouble(self, counts: dict[str, int]) -> list[dict[str, Any]]:
@@ -195,7 +195,9 @@ class Home:
                     "detail": error.get("detail", ""),
                     "remedy": error.get("remedy"),
                     "href": f"/content.html?post={post.id}",
-                    "action": _BUTTONS[post.status],
+                    "action": "Edit"
+                    if post.status == "failed" and error.get("action") == "fix"
+                    else _BUTTONS[post.status],
                     "at": post.updated_at,
                 }
             )

@@ -279,6 +279,8 @@ class Notices:
     def emit(self, event: str, data: dict[str, Any]) -> int:
         """Queue an event for every webhook that asked for it; return how many. Never raises, never waits."""
         count = 0
+        if self._settings.dry_run:  # nothing leaves this machine
+            return count
         try:
             for hook in self._store.webhooks():
                 if hook.active and event in hook.events:
@@ -295,6 +297,8 @@ class Notices:
 
     def tick(self) -> int:
         """Start a job that sends what is due, unless one is at work; return how many are due. Called by the clock."""
+        if self._settings.dry_run:
+            return 0
         due = len(self._store.due_deliveries(iso(self._now()), limit=BATCH))
         if due:
             with self._lock:

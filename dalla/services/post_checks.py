@@ -389,5 +389,5 @@ class PostChecks:
 
 def missing_keys(character: Character, info: PlatformInfo, missing: list[str]) -> Issue:
     """Return the error for an account without keys."""
-    message = f"{character.name} has no {' and no '.join(missing)} for {info.label}."
-    return Issue("error", "no_credentials", message, "account", "Enter it on the character's Accounts tab.")
+    message = f"{character.name} is not connected to {info.label}; missing: {', '.join(missing)}."
+    return Issue("error", "no_credentials", message, "account", "Enter the keys on the character's Accounts tab.")

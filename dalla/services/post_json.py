@@ -187,7 +187,7 @@ def character_dry(name: str) -> str:
 
 
 def no_keys_reason(name: str, missing: list[str], label: str) -> str:
-    return f"{name} has no {' and no '.join(missing)} for {label}, so posts are only rehearsed."
+    return f"{name} is not connected to {label} (missing: {', '.join(missing)}), so posts are only rehearsed."
 
 
 def alt_texts_of(post: Post) -> list[str]:

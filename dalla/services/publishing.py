@@ -31,6 +31,7 @@ from dalla.services.platform_access import PlatformAccess
 from dalla.services.post_times import quiet_until, zone_named
 from dalla.services.publishing_after import Aftermath, PromptUse
 from dalla.services.publishing_drive import Drive, Hosting
+from dalla.services.shared_accounts import must_wait, shared
 from dalla.settings import Settings
 from dalla.stores.base import AccountStore, BlobStore, PostStore
 from dalla.times import iso, now_iso
@@ -42,7 +43,14 @@ CLAIMS_PER_TICK = 20
 _STARTABLE = frozenset({"draft", "approved", "scheduled", "failed", "missed", "cancelled", "dry_run"})
 #: As if it had never been tried.
 _FRESH: dict[str, Any] = {"snapshot": None, "remote": {}, "attempts": 0, "looks": 0, "publish_started_at": None}
-_REFERENCE = re.compile(r"[A-Za-z0-9_-]{5,64}\Z")
+#: What a link to a post of each platform looks like, and an id alone.
+_LINKS = {
+    "twitter": re.compile(r"https?://(?:[\w-]+\.)?(?:x|twitter)\.com/(?:i/web|\w+)/status(?:es)?/(\d{5,25})(?![\w-])"),
+    "instagram": re.compile(
+        r"https?://(?:[\w-]+\.)?instagram\.com/(?:\w[\w.]*/)?(?:p|reel|tv|stories/[\w.]+)/([\w-]{5,64})(?![\w-])"
+    ),
+}
+_IDS = {"twitter": re.compile(r"\d{5,25}\Z"), "instagram": re.compile(r"[A-Za-z0-9_-]{5,64}\Z")}
 
 
 def _utc_now() -> datetime:
@@ -116,6 +124,8 @@ class Publishing:
             stop_account=self._after.open_breaker,
             count_failure=self._after.count_failure,
             remember=self._after.remember,
+            stopped=self._stopped_meanwhile,
+            wanted=lambda context: self._jobs.get(context.job.id).cancel_requested,
         )
         jobs.register(self.KIND, self.run, lane="publish")
 
@@ -141,8 +151,10 @@ class Publishing:
         for post in self._store.resume(self._owner, iso(now), until, limit=CLAIMS_PER_TICK):
             started += self._start(post)
         if self._pauses.all()["all"] is None:
+            blocked = self._blocked(now)
+            skip = blocked | self._shared(now, blocked=blocked)
             for post in self._store.claim(
-                self._owner, iso(now), until, gaps=self._gaps(), skip=self._blocked(now), limit=CLAIMS_PER_TICK
+                self._owner, iso(now), until, gaps=self._gaps(), skip=skip, limit=CLAIMS_PER_TICK
             ):
                 started += self._start(post)
         return started
@@ -162,11 +174,11 @@ class Publishing:
         """Once an hour: fetch the links that could not be read right after publishing, forget old dry runs."""
         limit = iso(self._now() - timedelta(days=2))
         page = self._store.page(PostFilter(statuses=["published"], after=limit), limit=200)
-        for post in page.items:
+        for post in page.items if not self._settings.dry_run else ():
             if post.permalink or not post.platform_post_id:
                 continue
             character = self._after.character(post)
-            if character is None or self._platforms.credentials_missing(character, post.platform):
+            if character is None or character.dry_run or self._platforms.credentials_missing(character, post.platform):
                 continue
             account = self._platforms.account(character, post.platform, dry_run=False, post_id=post.id)
             with contextlib.closing(account.session):
@@ -177,6 +189,14 @@ class Publishing:
 
     def _gaps(self) -> dict[str, int]:
         return dict.fromkeys(self._platforms.names(), self._settings.min_gap_minutes * 60)
+
+    def _shared(
+        self, now: datetime, *, blocked: set[tuple[str, str]] | None = None, only: tuple[str, str] | None = None
+    ) -> set[tuple[str, str]]:
+        """Return the accounts that wait because another character uses the same real one (see shared_accounts.py)."""
+        groups = shared(self._characters.all(), self._accounts.all())
+        gap = timedelta(0) if only else timedelta(minutes=self._settings.min_gap_minutes)
+        return must_wait(self._store, groups, now, gap, blocked=blocked or set(), only=only) if groups else set()
 
     def _blocked(self, now: datetime) -> set[tuple[str, str]]:
         """Return the accounts that must not be used now: breaker open, stopped by a person, character inactive."""
@@ -196,23 +216,24 @@ class Publishing:
             working = dict(self._working)
         for post_id, job_id in working.items():
             try:
-                finished = self._jobs.get(job_id).finished
+                job = self._jobs.get(job_id)
             except NotFound:
-                finished = True
-            if not finished:
+                job = None
+            if job is not None and not job.finished:
                 self._store.renew(post_id, self._owner, until)
                 continue
-            with self._lock:
-                if self._working.get(post_id) == job_id:
-                    del self._working[post_id]
-            self._let_go(post_id, now)
+            with self._lock:  # meanwhile another job may have taken the post up again: then it is not ours to let go
+                if self._working.get(post_id) != job_id:
+                    continue
+                del self._working[post_id]
+            self._let_go(post_id, now, cancelled=job is not None and job.status == "cancelled")
 
-    def _let_go(self, post_id: str, now: datetime) -> None:
-        """Give back a post whose job ended without finishing it (cancelled while it waited, a bug)."""
+    def _let_go(self, post_id: str, now: datetime, *, cancelled: bool) -> None:
+        """Give back a post whose job ended without having begun it: cancelled by a person while it waited, or lost."""
         try:
             post = self._store.get(post_id)
             if post.lease_owner == self._owner and post.status in IN_FLIGHT:
-                if post.status == "publishing":
+                if post.status == "publishing" or not cancelled:
                     self._store.save(post.id, self._owner, due_at=iso(now), lease_owner=None, lease_until=None)
                 else:
                     self._after.settled(self._store.transition(post.id, "cancelled", owned_by=self._owner))
@@ -228,8 +249,7 @@ class Publishing:
         limit = iso(now - timedelta(minutes=self._settings.late_window_minutes))
         for post in self._store.overdue(limit):
             error = {
-                "detail": f"It was due at {post.scheduled_at} and could not go out in time."
-                + (f" {post.deferred_reason}" if post.deferred_reason else ""),
+                "detail": f"It was due at {post.scheduled_at} and could not go out in time. {self._kept_by(post)}".strip(),
                 "remedy": "Post it now, choose a new time, or cancel it.",
                 "code": "missed",
                 "cause": "missed",
@@ -239,6 +259,21 @@ class Publishing:
                 self._after.settled(self._store.transition(post.id, "missed", error=error))
             except Conflict:
                 continue  # claimed this very moment
+
+    def _kept_by(self, post: Post) -> str:
+        """Say what keeps a post from going out, for a person."""
+        if post.hold or post.status in ("draft", "approved"):
+            return "It waited for a person." if post.hold else ""
+        pause = self._pauses.of(post.character_id)
+        if pause is not None:
+            return f"Publishing is stopped{': ' + pause['reason'] if pause['reason'] else ''}."
+        character = self._after.character(post)
+        if character is not None and not character.is_active:
+            return f"{character.name} is switched off."
+        state = self._accounts.get(post.character_id, post.platform)
+        if state.paused or state.breaker_reason:
+            return f"The account is stopped{': ' + state.breaker_reason if state.breaker_reason else ' by hand'}."
+        return post.deferred_reason or ""
 
     # ------------------------------------------------------------ jobs
 
@@ -264,13 +299,17 @@ class Publishing:
         post = self._store.get(payload["post_id"])
         if post.lease_owner != self._owner or post.status not in IN_FLIGHT:
             return {"postId": post.id, "status": post.status, "note": "Nothing was left to do."}
+        with self._lock:
+            if self._working.setdefault(post.id, context.job.id) != context.job.id:  # e.g. an old job tried again
+                return {"postId": post.id, "status": post.status, "note": "Another task is at it."}
         try:
             done = self._drive_post(post, context, bool(payload.get("at_once")))
         except Conflict:
             done = self._store.get(post.id)  # cancelled or taken over meanwhile; the row says how it stands
         finally:
             with self._lock:
-                self._working.pop(post.id, None)
+                if self._working.get(post.id) == context.job.id:
+                    del self._working[post.id]
         self._after.tell(done)
         with self._after.changed:
             self._after.changed.notify_all()
@@ -294,7 +333,7 @@ class Publishing:
                 return self._unconfirmed(post, "The character was deleted while the post was on its way.")
             return self._fail(post, "unknown_character", "The character of this post does not exist any more.")
         if post.status != "publishing":
-            stop = None if at_once else self._why_not_now(post, character)
+            stop = self._why_not_now(post, character, at_once)
             if stop is not None:
                 due, reason = stop
                 return self._store.transition(
@@ -303,6 +342,10 @@ class Publishing:
             dry_run = post.dry_run or self._settings.dry_run or character.dry_run
             if dry_run != post.dry_run:
                 post = self._store.save(post.id, self._owner, dry_run=dry_run)
+        elif self._settings.dry_run and not post.dry_run:
+            # Asking the platform would leave the machine; it is asked when the app runs for real again.
+            due = iso(self._now() + timedelta(minutes=15))
+            return self._store.save(post.id, self._owner, due_at=due, lease_owner=None, lease_until=None)
         missing = [] if post.dry_run else self._platforms.credentials_missing(character, post.platform)
         if missing:
             label = self._platforms.get(post.platform).info.label
@@ -312,12 +355,22 @@ class Publishing:
             return self._fail(post, "no_credentials", detail, remedy="Enter the keys on the character's Accounts tab.")
         return self._drive.run(post, character, context, at_once=at_once)
 
-    def _why_not_now(self, post: Post, character: Character) -> tuple[str, str] | None:
+    def _stopped_meanwhile(self, post: Post, at_once: bool) -> tuple[str, str] | None:
+        character = self._after.character(post)
+        if character is None:
+            return None
+        if not post.dry_run and (self._settings.dry_run or character.dry_run):
+            return iso(self._now()), "It was switched to a rehearsal."  # taken up again at once, as one
+        return self._why_not_now(post, character, at_once)
+
+    def _why_not_now(self, post: Post, character: Character, at_once: bool) -> tuple[str, str] | None:
         """Return (try again at, reason) when the post must wait although it was claimed."""
         now = self._now()
         pause = self._pauses.of(character.id)
         if pause is not None:
             return post.due_at or iso(now), f"Publishing is stopped: {pause['reason'] or 'by hand'}."
+        if at_once:  # a person wants it now: the account was looked at then, and quiet hours do not count
+            return None
         if (character.id, post.platform) in self._blocked(now):
             return post.due_at or iso(now), "The account is stopped."
         end = quiet_until(self._settings.quiet_hours, now, zone_named(character.timezone, self._settings.timezone))
@@ -369,6 +422,7 @@ class Publishing:
         self._refuse_when_stopped(post)
         now = self._now()
         changes: dict[str, Any] = {
+            "scheduled_at": iso(now),  # from now on it counts: the late window, the calendar
             "due_at": iso(now),
             "hold": None,
             "hold_reason": None,
@@ -380,8 +434,9 @@ class Publishing:
         else:
             post = self._store.edit(post_id, only_from=frozenset({"scheduled"}), **changes)
         until = iso(now + timedelta(seconds=LEASE_SECONDS))
+        busy = self._shared(now, only=(post.character_id, post.platform))
         for _ in range(2):
-            claimed = self._store.claim(self._owner, iso(now), until, gaps={}, skip=set(), limit=1, only=post_id)
+            claimed = self._store.claim(self._owner, iso(now), until, gaps={}, skip=busy, limit=1, only=post_id)
             if claimed:
                 self._start(claimed[0], at_once=True)
                 return self._store.get(post_id)
@@ -427,14 +482,15 @@ class Publishing:
         """
         only = frozenset({"unconfirmed"})
         if posted:
-            id, link = _reference(reference)
+            id, link = _reference(reference, self._store.get(post_id).platform)
             fields = {"platform_post_id": id, "permalink": link, "published_at": now_iso(), "error": None}
             done = self._store.transition(post_id, "published", only_from=only, **fields)
             self._after.settled(done)
             return done
         if again:
+            now = iso(self._now())
             done = self._store.transition(
-                post_id, "scheduled", only_from=only, due_at=iso(self._now()), error=None, **_FRESH
+                post_id, "scheduled", only_from=only, scheduled_at=now, due_at=now, error=None, **_FRESH
             )
             self._notices.resolve(f"post:{post_id}")
             self._after.tell(done)
@@ -483,14 +539,16 @@ class Publishing:
             self.wake()
 
 
-def _reference(text: str | None) -> tuple[str, str | None]:
+def _reference(text: str | None, platform: str) -> tuple[str, str | None]:
     """Return (id, link) from a link to a post, or from its id. Raises InvalidInput."""
     text = (text or "").strip()
-    link = text if text.startswith(("https://", "http://")) else None
-    id = text.split("?")[0].split("#")[0].rstrip("/").rpartition("/")[2] if link else text
-    if not _REFERENCE.match(id):
-        raise InvalidInput.field(
-            "permalink", "Paste the link of the post (or its id), so that it can be found again.",
-            remedy="Open the post on the platform and copy its address.",
-        )  # fmt: skip
-    return id, link
+    if text.startswith(("https://", "http://")):
+        found = _LINKS[platform].match(text)
+        if found:
+            return found[1], text
+    elif _IDS[platform].match(text):
+        return text, None
+    raise InvalidInput.field(
+        "permalink", "Paste the link of the post (or its id), so that it can be found again.",
+        remedy="Open the post itself on the platform and copy its address.",
+    )  # fmt: skip

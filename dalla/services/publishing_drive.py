@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from dalla.errors import Cancelled, DallaError, NotFound, StorageError
+from dalla.errors import Cancelled, Conflict, DallaError, NotFound, StorageError
 from dalla.jobs.base import Context
 from dalla.log import scrub
 from dalla.platforms.base import Account, Look, NotReady, Platform, PlatformError, Published
@@ -125,7 +125,13 @@ class Drive:
         stop_account: Callable[[Post, PlatformError], None],
         count_failure: Callable[[Post, PlatformError], None],
         remember: Callable[[Post, dict[str, Any]], None],
+        stopped: Callable[[Post, bool], tuple[str, str] | None],
+        wanted: Callable[[Context], bool],
     ) -> None:
+        """`stopped(post, at_once)` tells (try again at, reason) when the stop switch was pressed meanwhile;
+        `wanted` whether a job that was asked to stop was stopped by a person, not by the app closing."""
+        self._stopped = stopped
+        self._wanted = wanted
         self._settings = settings
         self._posts = posts
         self._platforms = platforms
@@ -159,13 +165,18 @@ class Drive:
         try:
             if post.status == "publishing":
                 return self._look(post, account, platform, watch)
-            return self._send(post, account, platform, watch, context)
+            return self._send(post, account, platform, watch, context, at_once)
         except Cancelled:
+            if not self._wanted(context):  # the app is closing: the next process goes on with the same checkpoints
+                due = iso(self._now())
+                return self._posts.save(post.id, self._owner, due_at=due, lease_owner=None, lease_until=None)
             return self._finish(post, "cancelled", only_from=frozenset({"claimed", "uploading"}))
         except PlatformError as exc:
             return self._refused(post, exc, at_once)
 
-    def _send(self, post: Post, account: Account, platform: Platform, watch: PostWatch, context: Context) -> Post:
+    def _send(
+        self, post: Post, account: Account, platform: Platform, watch: PostWatch, context: Context, at_once: bool
+    ) -> Post:
         label = platform.info.label
         if post.snapshot is None:
             with watch.step("prepare"):
@@ -186,7 +197,7 @@ class Drive:
         except NotReady as exc:
             due = iso(self._now() + timedelta(seconds=max(1.0, exc.seconds)))
             return self._posts.save(post.id, self._owner, due_at=due, lease_owner=None, lease_until=None)
-        except PlatformError:
+        except (PlatformError, Cancelled):
             raise
         except DallaError as exc:  # e.g. no public address, a prepared picture that is gone
             raise _as_refusal(exc, post.platform) from exc
@@ -195,6 +206,12 @@ class Drive:
             raise _surprise(exc, post.platform, effect="none") from exc
         context.check_cancelled()
         context.progress(2, 3, f"Publishing on {label}")
+        stop = self._stopped(post, at_once)
+        if stop is not None:  # staging may have taken minutes; what is staged stays usable
+            due, reason = stop
+            return self._posts.transition(
+                post.id, "scheduled", owned_by=self._owner, due_at=due, deferred_reason=reason, remote=remote
+            )
         watch.may_cancel = False
         # The write-ahead: from here on only an answer of the platform tells what happened.
         post = self._posts.transition(
@@ -236,7 +253,12 @@ class Drive:
             "deferred_reason": None,
         }
         # Nothing matters more than this write: a full disk for a moment must not lose the platform's id.
-        done = self._write(lambda: self._posts.transition(post.id, "published", owned_by=self._owner, **fields))
+        try:
+            done = self._write(lambda: self._posts.transition(post.id, "published", owned_by=self._owner, **fields))
+        except Conflict:
+            # The lease went to somebody else while the platform was answering. What it answered stays true.
+            unclear = frozenset({"publishing", "unconfirmed"})
+            done = self._write(lambda: self._posts.transition(post.id, "published", only_from=unclear, **fields))
         if not done.permalink:
             with contextlib.suppress(Exception):  # cosmetic: a link that cannot be read now is fetched later
                 link = self._platforms.get(post.platform).permalink(account, published.id)

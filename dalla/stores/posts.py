@@ -35,6 +35,8 @@ _FIXED = {"id", "status", "created_at", "character_id", "platform", "task_id", "
 _WAITING = ("draft", "approved", "scheduled")
 #: A picture counts as used while one of these posts has it.
 _HOLDS_MEDIA = ("draft", "approved", "scheduled", "claimed", "uploading", "publishing", "published", "unconfirmed")
+#: A post that was published this much after "now" is still a recent one.
+AHEAD_SECONDS = 120
 _DELETABLE = frozenset({"draft", "approved", "cancelled", "failed", "missed", "dry_run"})
 
 
@@ -197,8 +199,9 @@ class SqlPosts:
                 recent.c.platform == platform,
                 recent.c.status == "published",
                 recent.c.published_at > _before(now, seconds),
-                # An hour ahead of the clock is no recent post: the clock has been set back.
-                recent.c.published_at <= now,
+                # `now` was read before this transaction, and the platform's clock may differ a little; an hour ahead
+                # of the clock is no recent post, though: the clock has been set back.
+                recent.c.published_at <= _before(now, -AHEAD_SECONDS),
             )
             for platform, seconds in gaps.items()
             if seconds > 0

@@ -30,7 +30,15 @@ UPLOAD_LIMIT = 512 * 1024 * 1024
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 #: What the internet may read under PUBLIC_BASE_URL: prepared pictures by signed address, and that fetching is allowed.
 PUBLIC_PATHS = ("/public/", "/robots.txt")
-_FORWARDED = ("X-Forwarded-For", "Forwarded", "CF-Connecting-IP", "X-Real-IP")
+_FORWARDED = (
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Proto",
+    "Forwarded",
+    "Via",
+    "CF-Connecting-IP",
+    "X-Real-IP",
+)
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 CSP = (

@@ -8,7 +8,7 @@
  */
 export function render(target, markup) {
   const template = document.createElement("template");
-  template.innerHTML = String(markup);
+  template.innerHTML = markup ? String(markup) : ""; // `condition && html`…`` prints nothing when it does not hold
   patchChildren(target, template.content);
 }
 

@@ -133,7 +133,12 @@ class StandIn:
         how = self.how
         match how.get("end", "done"):
             case "error":
-                self.say("error", code=how.get("code", "internal"), detail=how.get("detail", "It went wrong."), remedy="Try less.")
+                self.say(
+                    "error",
+                    code=how.get("code", "internal"),
+                    detail=how.get("detail", "It went wrong."),
+                    remedy="Try less.",
+                )
                 return int(how.get("exit", 1))
             case "crash":
                 print(how.get("detail", "RuntimeError: CUDA out of memory"), file=sys.stderr, flush=True)

@@ -389,6 +389,11 @@ def test_old_copies_are_removed_and_nothing_else(make, bucket, clock):
     assert set(bucket.objects) == {f"dalla/{new.sha256}.jpg", "somebody/else.jpg"}
 
 
+def test_a_dry_run_leaves_the_bucket_alone(make, bucket):
+    hosting = make(**bucket_env(bucket), DALLA_DRY_RUN="true")
+    assert hosting.clean(days=7) == 0 and bucket.requests == []
+
+
 def test_instagram_fetches_from_the_bucket(tmp_path, make, bucket):
     hosting = make(**bucket_env(bucket))
     with GraphFake() as fake:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dalla.platforms.base import NotReady, PlatformError
-from dalla.platforms.instagram_errors import RULES, regain_seconds, rule_for, subcode_in
+from dalla.platforms.instagram_errors import RULES, error_of, regain_seconds, rule_for, subcode_in
 from tests.fakes.graph import GraphFake
 from tests.platforms.instagram_kit import Pictures, Stage
 
@@ -182,3 +184,10 @@ def test_throttles_in_a_row_wait_longer_each_time(ig, server):
     with pytest.raises(PlatformError) as caught:
         ig.publish(snapshot)
     assert caught.value.retry_after == 15 * 60
+
+
+def test_a_token_that_instagram_repeats_is_taken_out(server):
+    token = "IGAAtoken-of-the-account-0123456789"
+    text = json.dumps({"error": {"code": 1, "message": f"no {token}", "fbtrace_id": token}})
+    error = error_of(400, text, {}, now=server.now(), publishing=False, secrets=(token,))
+    assert token not in str(error.problem())

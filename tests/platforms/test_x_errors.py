@@ -129,6 +129,16 @@ def test_what_x_says_is_shown_without_secrets():
     assert "bad" in refused(403, {"errors": [{"message": "bad {0}"}]}).detail
 
 
+def test_keys_that_x_repeats_are_taken_out():
+    said = {"errors": [{"message": "no: k-1234567 s-7654321"}]}
+    for error in (
+        refused(500, said, {"x-request-id": "k-1234567"}, secrets=("k-1234567", "s-7654321")),
+        unreadable(200, "<p>k-1234567 s-7654321", secrets=("k-1234567", "s-7654321")),
+    ):
+        told = str(error.problem())
+        assert "k-1234567" not in told and "s-7654321" not in told
+
+
 @pytest.mark.parametrize(
     "body", [None, [], 5, "", {"errors": "x"}, {"errors": ["x", None]}, {"detail": {"a": 1}}, {"errors": None}]
 )

@@ -54,6 +54,7 @@ def refused(world: World, **values) -> dict[str, str]:
         ({"config": {**POSTS, "options": {"fit": "squash"}}}, "config.options.fit", "pad, crop"),
         ({"config": {**POSTS, "options": {"focus": [2, 0]}}}, "config.options.focus", "0 to 1"),
         ({"config": {**POSTS, "options": []}}, "config.options", "JSON object"),
+        ({"config": {**POSTS, "options": {"ratio": "tall"}}}, "config.options.ratio", "such as"),
     ],
 )
 def test_each_wrong_value_is_named(world: World, values, field, says):

@@ -219,7 +219,7 @@ def test_without_keys_a_post_is_a_rehearsal_and_says_so(desk):
     bare = desk.characters.create({"name": "Bare"})
     post = desk.draft(character_id=bare.id, scheduled_at=desk.at(hours=1), status="scheduled")
     public = desk.posts.public(post)
-    assert post.dry_run and public["dryRun"] and "Bare has no" in public["dryRunReason"]
+    assert post.dry_run and public["dryRun"] and "Bare is not connected to Instagram" in public["dryRunReason"]
     # Keys that come later do not make it live by themselves.
     desk.characters.update(bare.id, {"instagram_api_key": "token-1234567", "instagram_account_id": "1"})
     assert desk.posts.get(post.id).dry_run

@@ -65,8 +65,8 @@ class World:
         wish.setdefault("training_data", self.pictures())
         return self.training.start(TrainWish(**wish)).id
 
-    def until(self, true: Any, what: str = "") -> Any:
-        end = time.monotonic() + 20
+    def until(self, true: Any, what: str = "", *, seconds: float = 20) -> Any:
+        end = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < end, what or "it did not happen"
             time.sleep(0.01)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from flask import Flask
+
+from dalla.web import guard, problems
+from tests.conftest import make_settings
 
 PROBLEM = {"type", "title", "status", "detail", "code", "error", "requestId"}
 
@@ -130,3 +134,18 @@ def test_query_mistakes_are_named(client):
 def test_headers_that_are_no_addresses_are_refused_and_not_failures(client):
     assert is_problem(client.get("/api/characters", headers={"Host": "["}), 403)
     assert is_problem(client.get("/api/characters", headers={"Origin": "http://["}), 403)
+
+
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Via"])
+def test_a_proxy_that_rewrites_the_host_hands_nothing_out(tmp_path, header):
+    settings = make_settings(tmp_path, PUBLIC_BASE_URL="https://pictures.example.org")
+    app = Flask(__name__)
+    guard.install(app, settings)
+    problems.install(app)
+    app.add_url_rule("/api/home", "home", view_func=lambda: "everything")
+    app.add_url_rule("/public/x.jpg", "picture", view_func=lambda: "a picture")
+    through = {"Host": "127.0.0.1", header: "x"}
+    client = app.test_client()
+    assert client.get("/api/home", headers=through).status_code == 403
+    assert client.get("/public/x.jpg", headers=through).status_code == 200
+    assert client.get("/api/home").status_code == 200

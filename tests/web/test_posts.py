@@ -80,7 +80,7 @@ def test_the_preview_is_the_very_file_of_the_post(client, write, char, media):
     assert checked["twitter"]["length"] == {"used": 2, "max": 280, "unit": "weighted"}
     assert checked["instagram"]["length"]["unit"] == "characters"
     assert checked["twitter"]["estimatedCost"] > 0 and checked["twitter"]["dryRun"] is False
-    assert checked["instagram"]["dryRun"] is True and "Luna has no" in checked["instagram"]["dryRunReason"]
+    assert checked["instagram"]["dryRun"] is True and "Luna is not connected" in checked["instagram"]["dryRunReason"]
     [file] = checked["twitter"]["files"]
     post = write(caption="Hi").json
     assert post["files"][0]["sha256"] == file["sha256"]

@@ -29,6 +29,9 @@ const NAMES = { sun: "0", mon: "1", tue: "2", wed: "3", thu: "4", fri: "5", sat:
 const whole = (text, low, high) => /^\d{1,2}$/.test(text) && Number(text) >= low && Number(text) <= high;
 const two = (n) => String(n).padStart(2, "0");
 
+/** "At 18:00" leaves open which days; a person wants to read it. Pure. */
+export const daily = (words) => (/^At \d\d:\d\d(, \d\d:\d\d)*( and \d\d:\d\d)?$/.test(words ?? "") ? `Every day at${words.slice(2)}` : words);
+
 /** "in 2 h 05 min", "in 40 s", "due now", "3 min ago": short, for counting down. Pure. @param {string|Date} when @param {number} [now] */
 export function until(when, now = Date.now()) {
   const at = new Date(when).getTime();
@@ -260,7 +263,7 @@ export class CronField extends Base {
       this,
       html`<div class="segmented cf-presets" role="group" aria-label="How often">${PRESETS.map(([kind, label]) => html`<button type="button" data-action="preset" data-kind="${kind}" aria-pressed="${String(kind === this.#preset.kind)}">${label}</button>`)}</div>
       <div class="cf-controls" data-key="c-${this.#preset.kind}">${this.#controls()}</div>
-      <p class="cf-words ${fault ? "is-refused" : ""}" id="cf-words" role="status">${fault ? html`${icon("alert")}<span><strong>${message}</strong>${!zoned && fault.remedy && html` ${fault.remedy}`}</span>` : a ? html`${icon("clock")}<span><strong>${a.description}</strong>${zone && html` <span class="muted">(${zone})</span>`} <code>${this.#value}</code></span>` : html`<span class="muted">${this.#asking ? "Reading…" : ""}</span>`}</p>
+      <p class="cf-words ${fault ? "is-refused" : ""}" id="cf-words" role="status">${fault ? html`${icon("alert")}<span><strong>${message}</strong>${!zoned && fault.remedy && html` ${fault.remedy}`}</span>` : a ? html`${icon("clock")}<span><strong>${daily(a.description)}</strong>${zone && html` <span class="muted">(${zone})</span>`} <code>${this.#value}</code></span>` : html`<span class="muted">${this.#asking ? "Reading…" : ""}</span>`}</p>
       ${(a?.notes ?? []).map((note) => html`<p class="cf-note">${icon("info")}<span>${note}</span></p>`)}
       ${runs.length > 0 && html`<section class="cf-runs" aria-label="Next runs"><h4>Next ${runs.length} runs</h4><div class="cf-scroll" tabindex="0" role="region" aria-label="Next runs, local time and UTC"><table><thead><tr><th scope="col">${zone || "Local"}</th><th scope="col">UTC</th><th scope="col" class="end">When</th></tr></thead><tbody>${runs.map((r) => html`<tr data-key="${r.utc}"><td><time datetime="${r.utc}">${localText(r)}</time>${r.note && html`<span class="cf-run-note">${icon("info")}${r.note}</span>`}</td><td class="muted">${utcText(r.utc)}</td><td class="end muted" data-until="${r.utc}">${until(r.utc)}</td></tr>`)}</tbody></table></div></section>`}
       ${this.hint}`,

@@ -138,7 +138,7 @@ async function settle(post) {
 }
 
 const ACTIONS = {
-  approve: (post) => said(api.post(path(post, "approve"), {}), post.scheduledAt ? "Approved and planned" : "Approved"),
+  approve: (post) => said(api.post(path(post, "approve"), {}), !post.scheduledAt ? "Approved" : Date.parse(post.scheduledAt) > Date.now() ? "Approved and planned" : "Approved: it goes out now"),
   retry: (post) => said(api.post(path(post, "retry"), {}), "It is tried again"),
   async publish(post) {
     if (!(await sureToPost(post))) return null;

@@ -7,7 +7,7 @@ import { altOf, thumbUrl } from "../components/media-grid.js";
 import { actOn, zoneOfCharacter } from "../components/post-actions.js";
 import { openComposer } from "../components/post-composer.js";
 import { openPost } from "../components/post-dialog.js";
-import { fixesOf, momentOf, platformIcon, platformLabel, postBadge, postThumb, stateOf } from "../components/post-state.js";
+import { dryRunBadge, fixesOf, momentOf, platformIcon, platformLabel, postBadge, postThumb, stateOf } from "../components/post-state.js";
 import { errorState, skeleton } from "../components/states.js";
 import { statusBadge } from "../components/status-badge.js";
 import { busy, debounce, onAction, render } from "../dom.js";
@@ -20,6 +20,8 @@ import { session } from "../session.js";
 import { taskId } from "../tasks.js";
 
 const KEEP = 60; // two minutes at one sample every two seconds
+const NEXT = 5;
+const WEEK = 7 * 86_400_000;
 
 export async function mount(main) {
   const viewer = document.createElement("image-viewer");
@@ -50,6 +52,7 @@ export async function mount(main) {
     try {
       home = await api.get("/api/home");
       home.nextUp ??= (await api.get("/api/posts", { query: { status: "scheduled,approved", sort: "soonest", limit: 5 } })).items;
+      home.rules = await plannedRuns();
       error = null;
     } catch (problem) {
       error = problem;
@@ -182,6 +185,17 @@ export async function mount(main) {
   await Promise.all([load(), loadSamples()]);
 }
 
+/** What the scheduled tasks will make within a week: a person who left it all to tasks has no posts yet, but plans. */
+async function plannedRuns() {
+  const now = Date.now();
+  try {
+    const { items } = await api.get("/api/calendar", { query: { from: new Date(now).toISOString(), to: new Date(now + WEEK).toISOString() } });
+    return items.filter((i) => i.type === "occurrence" && i.active && !i.skipped && i.platforms.length > 0).slice(0, NEXT);
+  } catch {
+    return [];
+  }
+}
+
 function view(home, samples) {
   const active = tasks.active();
   const open = home.checklist.filter((step) => !step.done);
@@ -215,21 +229,31 @@ function checklist(steps) {
     <ol>${steps.map((s) => html`<li class="${s.done ? "is-done" : s === next ? "is-next" : ""}">${icon(s.done ? "ok" : "circle", s.done ? "Done" : "To do")}<div><strong>${s.label}</strong>${s.detail && html`<p class="muted small">${s.detail}</p>`}</div>${!s.done && s.href && html`<a class="btn ${s === next ? "btn-primary" : ""} btn-small" href="${s.href}" aria-label="Go: ${s.label}">Go${icon("arrow-right")}</a>`}</li>`)}</ol></section>`;
 }
 
-/** The next posts of all characters. Shown once anything was ever planned or published. */
+/** The next posts of all characters, and what tasks will make. Shown once anything was ever planned or published. */
 function nextUp(home) {
-  const posts = home.nextUp ?? [];
-  const ever = posts.length > 0 || Object.values(home.posts ?? {}).some((n) => n > 0);
+  const posts = home.nextUp ?? [],
+    rules = home.rules ?? [];
+  const ever = posts.length > 0 || rules.length > 0 || Object.values(home.posts ?? {}).some((n) => n > 0);
   if (!ever) return "";
+  const when = (post) => (post.scheduledAt || post.deferredReason ? momentOf(post) : "");
+  const plan = [...posts.map((p) => ({ at: when(p), item: nextPost(p, when(p)) })), ...rules.map((r) => ({ at: r.at, item: nextRule(r) }))]
+    .sort((a, b) => a.at.localeCompare(b.at))
+    .slice(0, NEXT);
   return html`<section class="stack-3" aria-labelledby="home-next"><div class="row"><h2 id="home-next">Next up</h2><span class="spacer"></span><a class="btn btn-ghost btn-small" href="/calendar.html">Open calendar${icon("arrow-right")}</a></div>
     ${
-      posts.length
-        ? html`<ul class="home-next">${posts.map((p) => {
-            const zone = zoneOfCharacter(p.characterId);
-            const at = p.scheduledAt ? momentOf(p) : null;
-            return html`<li data-key="next-${p.id}"><button type="button" class="${p.dryRun ? "is-dry" : ""}" data-action="open-post" data-id="${p.id}" aria-label="${p.characterName ?? "A post"} on ${p.platformLabel ?? platformLabel(p.platform)}, ${at ? dateTime(at, zone) : "no time yet"}, ${stateOf(p).label}${p.dryRun ? ", dry run" : ""}">${postThumb(p)}<span class="home-next-text"><span class="row row-nowrap">${platformIcon(p.platform)}<strong class="truncate">${p.characterName ?? "Deleted character"}</strong></span><span class="small">${at ? dateTime(at, zone) : "No time yet"}</span><span class="small muted">${at ? ago(at) : ""}</span>${postBadge(p)}</span></button></li>`;
-          })}</ul>`
+      plan.length
+        ? html`<ul class="home-next">${plan.map(({ item }) => item)}</ul>`
         : html`<div class="panel home-hint"><p class="muted">Nothing is planned.</p><a class="btn" href="/content.html?compose=1">${icon("plus")}New post</a></div>`
     }</section>`;
+}
+function nextPost(p, at) {
+  const zone = zoneOfCharacter(p.characterId);
+  return html`<li data-key="next-${p.id}"><button type="button" class="${p.dryRun ? "is-dry" : ""}" data-action="open-post" data-id="${p.id}" aria-label="${p.characterName ?? "A post"} on ${p.platformLabel ?? platformLabel(p.platform)}, ${at ? dateTime(at, zone) : "no time yet"}, ${stateOf(p).label}${p.dryRun ? ", dry run" : ""}">${postThumb(p)}<span class="home-next-text"><span class="row row-nowrap">${platformIcon(p.platform)}<strong class="truncate">${p.characterName ?? "Deleted character"}</strong></span><span class="small">${at ? dateTime(at, zone) : "No time yet"}</span><span class="small muted">${at ? ago(at) : ""}</span>${postBadge(p)}</span></button></li>`;
+}
+function nextRule(r) {
+  const zone = zoneOfCharacter(r.characterId);
+  const where = r.platforms.map(platformLabel).join(" and ");
+  return html`<li data-key="next-${r.taskId}-${r.slot}"><a class="is-rule" href="/schedule.html?edit=${encodeURIComponent(r.taskId)}" aria-label="${r.name}, ${where}, ${dateTime(r.at, zone)}, made by a scheduled task${r.dryRun ? ", dry run" : ""}"><span class="post-thumb">${icon("repeat")}</span><span class="home-next-text"><span class="row row-nowrap">${r.platforms.map((p) => platformIcon(p))}<strong class="truncate">${r.characterName ?? r.name}</strong></span><span class="small">${dateTime(r.at, zone)}</span><span class="small muted">${ago(r.at)}</span><span class="post-badges"><span class="badge badge-neutral"><span>To be made</span></span>${r.dryRun && dryRunBadge()}</span></span></a></li>`;
 }
 
 function characterCard(c) {
@@ -243,7 +267,7 @@ function characterCard(c) {
 
 function need(n) {
   return html`<li data-key="${n.postId ?? n.taskId ?? n.title}">${icon(n.kind === "task" ? "error" : "alert")}<div class="stack-1"><strong>${n.title}</strong>${n.detail && html`<p class="muted small clamp-2">${n.detail}</p>`}${n.remedy && html`<p class="small">${n.remedy}</p>`}
-    <div class="row">${n.postId ? html`<button type="button" class="btn btn-small" data-action="fix-post" data-id="${n.postId}">${icon({ failed: "refresh", missed: "send", unconfirmed: "help" }[n.status] ?? "refresh")}${n.action || "Mend"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.kind === "paused" ? html`<button type="button" class="btn btn-small" data-action="resume">${icon("play")}${n.action || "Resume"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.taskId ? html`<button type="button" class="btn btn-small" data-action="retry-task" data-id="${n.taskId}">${icon("refresh")}${n.action || "Retry"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.href && html`<a class="btn btn-small" href="${n.href}">${n.action || "Open"}</a>`}${n.at && html`<small class="muted">${ago(n.at)}</small>`}</div></div></li>`;
+    <div class="row">${n.postId ? html`<button type="button" class="btn btn-small" data-action="fix-post" data-id="${n.postId}">${icon(n.action === "Edit" ? "edit" : ({ failed: "refresh", missed: "send", unconfirmed: "help" }[n.status] ?? "refresh"))}${n.action || "Mend"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.kind === "paused" ? html`<button type="button" class="btn btn-small" data-action="resume">${icon("play")}${n.action || "Resume"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.taskId ? html`<button type="button" class="btn btn-small" data-action="retry-task" data-id="${n.taskId}">${icon("refresh")}${n.action || "Retry"}</button><a class="btn btn-ghost btn-small" href="${n.href}">Details</a>` : n.href && html`<a class="btn btn-small" href="${n.href}">${n.action || "Open"}</a>`}${n.at && html`<small class="muted">${ago(n.at)}</small>`}</div></div></li>`;
 }
 
 function machine(home, samples) {

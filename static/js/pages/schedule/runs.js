@@ -8,7 +8,7 @@ import { stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { session } from "../../session.js";
 import { dryBadge, runBadge } from "./tasks.js";
-import { isOver, local, LOOKS, RUN_STATES, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
+import { isOver, local, LOOKS, PLATFORMS, RUN_STATES, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
 
 const PAGE = 30;
 const STEP_ICONS = { ok: "ok", failed: "error", running: "play", skipped: "minus", held: "pause" };
@@ -16,7 +16,11 @@ const stateLabel = (status) => LOOKS[status]?.[2] ?? words(status);
 
 /** Small pictures of what a run made, and links to what it posted. */
 export const results = (run, max = 3) =>
-  html`${(run.mediaIds ?? []).slice(0, max).map((id) => html`<a class="sc-thumb" href="/gallery.html?media=${encodeURIComponent(id)}" aria-label="The picture of this run"><img src="/api/media/${encodeURIComponent(id)}/thumb" alt="" loading="lazy"></a>`)}${(run.postIds ?? []).slice(0, max).map((id, i) => html`<a class="chip sc-post" href="/content.html?post=${encodeURIComponent(id)}">${icon("send")}${run.postIds.length > 1 ? `Post ${i + 1}` : "Post"}</a>`)}`;
+  html`${(run.mediaIds ?? []).slice(0, max).map((id) => html`<a class="sc-thumb" href="/gallery.html?media=${encodeURIComponent(id)}" aria-label="The picture of this run"><img src="/api/media/${encodeURIComponent(id)}/thumb" alt="" loading="lazy"></a>`)}${(run.postIds ?? []).slice(0, max).map((id, i) => html`<a class="chip sc-post" href="/content.html?post=${encodeURIComponent(id)}">${icon("send")}${postName(run, id, i)}</a>`)}`;
+const postName = (run, id, i) => {
+  const step = (run.steps ?? []).find((s) => s.data?.postId === id)?.name;
+  return PLATFORMS[step?.split(":")[1]] ?? (run.postIds.length > 1 ? `Post ${i + 1}` : "Post");
+};
 
 const columns = (zone) => [
   {

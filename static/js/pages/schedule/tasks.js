@@ -1,6 +1,6 @@
 /** The list of scheduled tasks: one row each, with what comes next, what was last, and what is wrong. Markup only. */
 import { avatar } from "../../components/avatar.js";
-import { until } from "../../components/cron-field.js";
+import { daily, until } from "../../components/cron-field.js";
 import { emptyState } from "../../components/states.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { ago, dateTime } from "../../format.js";
@@ -31,7 +31,7 @@ export function taskRow(task, { zone, stopped, now = Date.now() }) {
     <div class="sc-what">${character ? avatar(character, "m") : html`<span class="avatar avatar-m" aria-hidden="true">${icon(TYPES[task.type]?.icon ?? "clock")}</span>`}
       <div class="sc-names"><h3><button type="button" class="sc-link" data-action="edit" data-id="${task.id}">${task.name?.trim() || typeLabel(task.type)}</button></h3>
       <p class="small muted sc-meta">${named && html`<span>${icon(TYPES[task.type]?.icon ?? "clock")}${typeLabel(task.type)}</span>`}${task.characterName && html`<span>${task.characterName}</span>`}${posts(task) && platforms.length > 0 && html`<span>${platforms.map((p) => PLATFORMS[p] ?? p).join(" and ")}</span>`}${task.dryRun && posts(task) && dryBadge()}</p></div></div>
-    <div class="sc-when"><p class="sc-words">${task.description || html`<code>${task.schedule || "no expression"}</code>`}</p>
+    <div class="sc-when"><p class="sc-words">${daily(task.description) || html`<code>${task.schedule || "no expression"}</code>`}</p>
       <p class="small muted">${task.zone ? task.zone : ""}${task.missedRunPolicy === "run_once" && html` · catches up`}</p></div>
     <div class="sc-next">${
       waits && task.nextRun

@@ -103,10 +103,11 @@ export function choose(list, { q = "", characterId = "", type = "", state = "", 
 export const lastAt = (task) =>
   typeof task.lastRun === "string" ? task.lastRun : (task.lastRun?.startedAt ?? task.lastRun?.createdAt ?? task.lastRun?.at ?? "");
 
-/** Seconds a run or a step took; running ones count to `now`. Null when it has not begun. */
+/** Seconds a run or a step took; running ones count to `now`, one that waits for its posts to its last step. Null when it has not begun. */
 export function took(thing, now = Date.now()) {
   const from = Date.parse(thing.startedAt ?? "");
-  const to = Date.parse(thing.finishedAt ?? thing.endedAt ?? "");
+  const ends = thing.status === "waiting" ? (thing.steps ?? []).map((step) => step.endedAt).filter(Boolean) : [];
+  const to = Date.parse(thing.finishedAt ?? thing.endedAt ?? ends.sort().at(-1) ?? "");
   if (Number.isNaN(from)) return null;
   return Math.max(0, ((Number.isNaN(to) ? now : to) - from) / 1000);
 }
