@@ -33,7 +33,7 @@ test: install-dev
 lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy dalla app.py
+	$(BIN)/mypy dalla tools app.py
 
 format: install-dev
 	$(BIN)/ruff check --fix .

@@ -97,6 +97,7 @@ class Clock:
         self._chore("run the schedule", c.automation.tick)
         self._chore("publish what is due", c.publishing.tick)
         self._chore("send webhooks", c.notices.tick)
+        self._chore("find trainings again", c.training.tick)
 
     def _set_alarm(self) -> None:
         """Wake again when the next thing is due, if that is before the next tick."""
@@ -128,6 +129,7 @@ class Clock:
         self._chore("clear the bucket", lambda: c.hosting.clean(days=7))
         self._chore("forget old runs", lambda: c.runs_store.delete_before(ago_iso(KEEP_RUNS_DAYS * 86_400)))
         self._chore("forget old notices", c.notices.housekeeping)
+        self._chore("clear old trainings", lambda: c.training.housekeeping(days))
 
     def _clear_runs(self) -> None:
         """Remove old run logs; a run folder that holds anything else (samples, checkpoints) stays."""

@@ -325,6 +325,37 @@ def lora_layers(names: Iterable[str]) -> set[str]:
     return {LORA_TAIL.sub("", name) for name in names if LORA_TAIL.search(name)}
 
 
+def lora_is_blank(path: Path | str, header: Header) -> bool:
+    """Return whether a LoRA was saved untrained: every half that is zero before training still is.
+
+    Such a file loads everywhere and changes nothing. Reads tensors only until the first number that is
+    not zero. LoHa and LoKr files are never called blank. Raises StorageError.
+    """
+    halves = [info for key, info in header.items() if (tail := LORA_TAIL.search(key)) and "up" in _halves(tail)]
+    if not halves or any(re.search(r"\.(?:hada_|lokr_|oft_|diff$)", key) for key in header):
+        return False
+    try:
+        with open(path, "rb") as file:
+            for info in halves:
+                file.seek(header.data_start + info.start)
+                left = info.end - info.start
+                while left > 0:
+                    piece = file.read(min(left, 1 << 20))
+                    if not piece:
+                        return False  # cut off: another complaint
+                    if piece.strip(b"\0"):
+                        return False
+                    left -= len(piece)
+    except OSError as exc:
+        raise StorageError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
+    return True
+
+
+def _halves(tail: re.Match[str]) -> tuple[str, ...]:
+    groups = tail.groupdict()
+    return tuple("up" if value == "B" else value for value in groups.values() if value)
+
+
 # ---------------------------------------------------------------- hashes
 
 _hashes: dict[tuple[str, int, int], str] = {}

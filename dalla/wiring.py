@@ -11,6 +11,8 @@ from typing import Any
 from dalla.engines.faces.yunet import YuNet
 from dalla.engines.images import ENGINES
 from dalla.engines.images.base import ImageEngine
+from dalla.engines.images.local_models import LocalModels
+from dalla.engines.trainer import Trainer
 from dalla.errors import StorageError
 from dalla.events import EventBus
 from dalla.jobs.local import LocalQueue, owner_is_alive
@@ -34,6 +36,7 @@ from dalla.services.posts import Posts
 from dalla.services.prompts import Prompts
 from dalla.services.publishing import Publishing
 from dalla.services.system import Samples, System
+from dalla.services.training import Training, train_task
 from dalla.settings import Settings
 from dalla.stores.accounts import SqlAccounts
 from dalla.stores.blobs import FileBlobs
@@ -73,6 +76,12 @@ class LazyEngines:
         """Let a changed setting show at once instead of after the cached seconds."""
         for engine in list(self._built.values()):
             engine.status(fresh=True)
+
+    def free_memory(self) -> None:
+        """Let the built-in engine give back what it holds, so that training has the graphics card to itself."""
+        stop = getattr(self._built.get("builtin"), "stop_child", None)
+        if stop is not None:
+            stop()
 
     def close(self) -> None:
         for engine in list(self._built.values()):
@@ -222,6 +231,20 @@ class Container:
         self.publishing.listeners.append(self.automation.on_post_settled)
         self.posts.listeners.append(self.publishing.settled)  # what a person ends is told like what a platform ends
         self.posts.planned = self.automation.occurrences
+        self.training = Training(
+            settings,
+            Trainer(),
+            LocalModels(settings),
+            self.characters,
+            self.notices,
+            self.jobs,
+            self.tasks,
+            self.events,
+            data,
+            machine=lambda: self.system.samples.latest(),
+            free_memory=self.engines.free_memory,
+        )
+        self.automation.register_type("train_lora", *train_task(self.training), label="Train a LoRA")
         self.calendar = Calendar(settings, self.posts, self.automation, self.characters)
         documents: dict[str, Any] = {
             "characters": self.characters_file,

@@ -185,3 +185,27 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path: Path, monkeypatc
     assert weights.file_sha256(path) != first
     with pytest.raises(StorageError):
         weights.file_sha256(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("style", [("lora_down.weight", "lora_up.weight"), ("lora_A.weight", "lora_B.weight")])
+@pytest.mark.parametrize(("value", "blank"), [(0, True), (7, False)])
+def test_an_untrained_lora_is_recognised(tmp_path: Path, style: tuple[str, str], value: int, blank: bool) -> None:
+    down, up = (f"unet.mid_block.attentions.0.proj_in.{half}" for half in style)
+    table = {
+        down: {"dtype": "F32", "shape": [4, 8], "data_offsets": [0, 128]},
+        up: {"dtype": "F32", "shape": [8, 4], "data_offsets": [128, 256]},
+        "unet.mid_block.attentions.0.proj_in.alpha": {"dtype": "F32", "shape": [], "data_offsets": [256, 260]},
+    }
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(_file(table, b"\1" * 128 + bytes(127) + bytes([value]) + b"\1" * 4))
+    assert weights.lora_is_blank(path, weights.read_header(path)) is blank
+
+
+def test_other_kinds_of_networks_are_never_called_untrained(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    table = {
+        f"lora_unet_mid.{part}": {"dtype": "F32", "shape": [2, 2], "data_offsets": [16 * n, 16 * n + 16]}
+        for n, part in enumerate(("hada_w1_a", "hada_w1_b"))
+    }
+    path.write_bytes(_file(table, bytes(32)))
+    assert not weights.lora_is_blank(path, weights.read_header(path))

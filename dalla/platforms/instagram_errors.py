@@ -278,7 +278,8 @@ def make(
         until = now + timedelta(hours=rule.stop_hours)
     if until is None and rule.action == "defer" and wait is not None:
         until = now + timedelta(seconds=wait)
-    detail = f"{rule.detail} Instagram says: {said.strip()[:300]}" if said.strip() else rule.detail
+    quoted = said.strip()[:300]
+    detail = f"{rule.detail} Instagram says: {quoted}{'' if quoted[-1] in '.!?…' else '.'}" if quoted else rule.detail
     return PlatformError(
         detail,
         platform=NAME,

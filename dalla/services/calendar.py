@@ -70,7 +70,8 @@ class Calendar:
         return {"zone": place.key, "from": iso(first), "to": iso(last), "items": items}
 
     def _post_item(self, post: Post, public: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
-        at = parse(post.scheduled_at or post.created_at)
+        put_off = post.due_at if post.status == "scheduled" and post.deferred_reason else None
+        at = parse(put_off or post.scheduled_at or post.created_at)
         return {"type": "post", "at": iso(at), "local": _local(at, zone), "post": public}
 
     def _rules(

@@ -297,7 +297,7 @@ class Drive:
         label = platform.info.label
         error = {
             "detail": found.detail or f"{label} did not say whether the post is live.",
-            "remedy": f"Look at {label}: if it is there, press 'It is there'; if not, press 'Post again'.",
+            "remedy": f"Look at {label}: if it is there, say so with its link; if it is not, post it again.",
             "code": "unconfirmed",
             "cause": "unconfirmed",
             "action": "ask",

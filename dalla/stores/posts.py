@@ -154,7 +154,9 @@ class SqlPosts:
 
     def _change(self, change: Any, fields: dict[str, Any]) -> Post | None:
         values = _columns(fields)
-        if "scheduled_at" in fields:
+        if fields.get("deferred_reason") and fields.get("due_at"):
+            values["when_at"] = fields["due_at"]  # a post that was put off stands where it will be tried
+        elif "scheduled_at" in fields:
             values["when_at"] = func.coalesce(fields["scheduled_at"], posts.c.created_at)
         change = change.values(**values, revision=posts.c.revision + 1, updated_at=now_iso()).returning(*posts.c)
         with self._library.write() as connection:

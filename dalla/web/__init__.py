@@ -16,6 +16,7 @@ def install(app: OpenAPI, settings: Settings) -> None:
         events,
         generate,
         guard,
+        lora,
         media,
         notifications,
         pages,
@@ -48,6 +49,7 @@ def install(app: OpenAPI, settings: Settings) -> None:
         platforms,
         calendar,
         scheduler,
+        lora,
         notifications,
         webhooks,
         tasks,
@@ -55,4 +57,5 @@ def install(app: OpenAPI, settings: Settings) -> None:
         system,
     ):
         app.register_api(part.bp)
+    app.register_api(lora.shelf)
     app.register_api(tasks.plain)

@@ -25,7 +25,7 @@ logger = logging.getLogger("dalla.web")
 JSON_LIMIT = 2 * 1024 * 1024
 #: A picture of 20 MB in base64, with its caption: only where the API takes pictures inside JSON.
 IMAGE_JSON_LIMIT = 32 * 1024 * 1024
-_IMAGE_JSON = re.compile(r"/api/post-to-[a-z]+/?\Z")
+_IMAGE_JSON = re.compile(r"/api/(?:post-to-[a-z]+|lora/(?:v2/)?train)/?\Z")
 UPLOAD_LIMIT = 512 * 1024 * 1024
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 #: What the internet may read under PUBLIC_BASE_URL: prepared pictures by signed address, and that fetching is allowed.

@@ -18,6 +18,7 @@ const TYPES = [
   "settings.changed",
   "caption.updated",
   "training.progress",
+  "lora.updated",
   "post.updated",
   "prompt.updated",
   "schedule.updated",

@@ -21,6 +21,7 @@ PAGES = [
     "/content.html",
     "/calendar.html",
     "/schedule.html",
+    "/lora.html",
     "/connections.html",
     "/monitoring.html",
     "/api/docs",

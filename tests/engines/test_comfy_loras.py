@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from dalla import weights
-from dalla.engines.comfy import loras
+from dalla.engines.comfy import lora_convert, loras
 from dalla.engines.comfy.loras import convert_to_kohya, made_here, prepare
 from dalla.errors import InvalidInput, StorageError
 from dalla.records.character import LoraUse
@@ -296,3 +296,16 @@ def test_other_names_are_not_taken_for_ours() -> None:
     assert made_here("luna.safetensors") is None
     assert made_here("sub/luna.0123456789ab.dalla.safetensors") == "sub/luna"
     assert loras.find_name("x", ["y.safetensors"]) is None
+
+
+def test_dora_of_a_transformer_gets_the_name_comfyui_knows(tmp_path: Path) -> None:
+    layer = "transformer.single_transformer_blocks.0.attn.to_q"
+    tensors = halves(layer, "lora_A", "lora_B")
+    tensors[f"{layer}.lora_magnitude_vector"] = np.arange(8, dtype=np.float32)
+    save_file(tensors, tmp_path / "a.safetensors")
+    convert_to_kohya(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    found = load_file(tmp_path / "b.safetensors")
+    assert set(found) == {f"{layer}.lora_A.weight", f"{layer}.lora_B.weight", f"{layer}.dora_scale"}
+    np.testing.assert_array_equal(found[f"{layer}.dora_scale"], np.arange(8, dtype=np.float32).reshape(8, 1))
+    header = weights.read_header(tmp_path / "b.safetensors")
+    assert not lora_convert.plan(tmp_path / "b.safetensors", header, "flux").needed

@@ -81,7 +81,7 @@ def test_each_row_on_publish(ig, server, code, subcode, cause, action, stops, ma
     assert (error.cause, error.action, error.stops_account) == (cause, action, stops)
     assert error.effect == ("unknown" if maybe_live else "none") and error.restart == again
     assert error.platform_code == str(code) and error.subcode == (None if subcode is None else str(subcode))
-    assert error.http == 400 and error.remedy and error.detail.endswith(f"fault {code}/{subcode}")
+    assert error.http == 400 and error.remedy and error.detail.endswith(f"fault {code}/{subcode}.")
     assert ("container" in ig.remote) is not again
     assert len(server.published) == before
     assert (error.until is not None) == (action == "defer" or cause == "spam_block")

@@ -150,7 +150,7 @@ def test_the_first_chores_do_not_wait_for_an_hour(container):
     clock.start()
     try:
         dues = [job.next_run_time for job in clock._scheduler.get_jobs()]
-        assert len(dues) == 2 and max(dues) < datetime.now(UTC) + timedelta(minutes=5)
+        assert len(dues) == 3 and max(dues) < datetime.now(UTC) + timedelta(minutes=5)
     finally:
         clock.stop()
 

@@ -94,6 +94,43 @@ class Family(Protocol):
     def spatial(self, pipe: Any, latents: Any, width: int, height: int) -> Any:
         """Return latents as (batch, channels, height, width), for previews."""
 
+    def text_length(self, pipe: Any, captions: list[str], exact: bool) -> int:
+        """Return the text length all these captions are encoded with in training, in the unit of `condition`.
+
+        U-Nets: windows of 77 tokens (at most 3). Transformers: T5 tokens; the model's own number if `exact`,
+        else the longest caption rounded up to 64, which is quicker.
+        """
+
+    def condition(self, pipe: Any, captions: list[str], length: int) -> dict[str, Any]:
+        """Encode captions for training: tensors with the captions as first dimension, on the encoders' device.
+
+        Gradients flow through encoders that are being trained; the caller decides about `no_grad`.
+        """
+
+    def predict(self, pipe: Any, noisy: Any, level: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        """Run the denoiser once: (batch, channels, height, width) in and out, in latents.
+
+        `level` is (batch,): timesteps for a beta schedule, sigmas from 0 to 1 for flow matching. `sizes` is
+        (batch, 6) in px: original height and width, crop top and left, trained height and width.
+        """
+
+
+def text_windows(pipe: Any, captions: list[str]) -> int:
+    """Return how many 77-token windows the longest caption needs, at most 3."""
+    from dalla.diffusion import prompts
+
+    return min(3, prompts.window_count(pipe.tokenizer, *captions)) if captions else 1
+
+
+def t5_length(tokenizer: Any, captions: list[str], most: int, exact: bool) -> int:
+    """Return the T5 length for training: `most`, or the longest caption rounded up to 64."""
+    from dalla.diffusion import prompts
+
+    if exact:
+        return most
+    longest = max((prompts.token_count(tokenizer, caption) + 1 for caption in captions), default=1)
+    return min(most, -(-longest // 64) * 64)
+
 
 def from_folder(pipeline_class: Any, path: Path, dtype: Any, **components: Any) -> Any:
     """Load a diffusers folder without ever asking a hub. Raises StorageError when it is incomplete."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import prompts, single_file
-from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, use_dtype
+from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, t5_length, use_dtype
 
 
 class Flux:
@@ -54,7 +54,7 @@ class Flux:
         return FluxImg2ImgPipeline(**pipe.components)
 
     def encode(self, pipe: Any, prompt: str, negative: str, guided: bool) -> Encoded:
-        room = 512 if pipe.transformer.config.guidance_embeds else 256  # schnell was trained with 256
+        room = _room(pipe)
         embeds, pooled, _ = pipe.encode_prompt(prompt, None, device=pipe._execution_device, max_sequence_length=room)
         notes = []
         if prompts.token_count(pipe.tokenizer_2, prompt) + 1 > room:
@@ -75,6 +75,38 @@ class Flux:
 
     def spatial(self, pipe: Any, latents: Any, width: int, height: int) -> Any:
         return pipe._unpack_latents(latents, height, width, pipe.vae_scale_factor)
+
+    def text_length(self, pipe: Any, captions: list[str], exact: bool) -> int:
+        return t5_length(pipe.tokenizer_2, captions, _room(pipe), exact)
+
+    def condition(self, pipe: Any, captions: list[str], length: int) -> dict[str, Any]:
+        device = pipe.text_encoder.device
+        embeds, pooled, _ = pipe.encode_prompt(captions, None, device=device, max_sequence_length=length)
+        return {"embeds": embeds, "pooled": pooled}
+
+    def predict(self, pipe: Any, noisy: Any, level: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        import torch
+
+        batch, channels, height, width = noisy.shape
+        ids = pipe._prepare_latent_image_ids(batch, height // 2, width // 2, noisy.device, noisy.dtype)
+        words = condition["embeds"]
+        distilled = pipe.transformer.config.guidance_embeds
+        packed = pipe.transformer(
+            hidden_states=pipe._pack_latents(noisy, batch, channels, height, width),
+            timestep=level,
+            # trained at 1, so that drawing at 3.5 still pushes away from the average
+            guidance=torch.ones(batch, device=noisy.device, dtype=torch.float32) if distilled else None,
+            pooled_projections=condition["pooled"],
+            encoder_hidden_states=words,
+            txt_ids=torch.zeros(words.shape[1], 3, device=noisy.device, dtype=noisy.dtype),
+            img_ids=ids,
+        ).sample
+        factor = pipe.vae_scale_factor
+        return pipe._unpack_latents(packed, height * factor, width * factor, factor)
+
+
+def _room(pipe: Any) -> int:
+    return 512 if pipe.transformer.config.guidance_embeds else 256  # schnell was trained with 256
 
 
 FAMILY = Flux()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import prompts, single_file
-from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, use_dtype
+from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, text_windows, use_dtype
 
 
 class StableDiffusion15:
@@ -81,6 +81,19 @@ class StableDiffusion15:
 
     def spatial(self, pipe: Any, latents: Any, width: int, height: int) -> Any:
         return latents
+
+    def text_length(self, pipe: Any, captions: list[str], exact: bool) -> int:
+        return text_windows(pipe, captions)
+
+    def condition(self, pipe: Any, captions: list[str], length: int) -> dict[str, Any]:
+        import torch
+
+        ids = torch.cat([prompts.windows(pipe.tokenizer, text, length)[:length] for text in captions])
+        hidden = pipe.text_encoder(ids.to(pipe.text_encoder.device))[0]
+        return {"embeds": hidden.reshape(len(captions), -1, hidden.shape[-1])}
+
+    def predict(self, pipe: Any, noisy: Any, level: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        return pipe.unet(noisy, level, encoder_hidden_states=condition["embeds"]).sample
 
 
 FAMILY = StableDiffusion15()

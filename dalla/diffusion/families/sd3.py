@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import prompts, single_file
-from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, use_dtype
+from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, t5_length, use_dtype
 
 
 class StableDiffusion3:
@@ -99,6 +99,26 @@ class StableDiffusion3:
 
     def spatial(self, pipe: Any, latents: Any, width: int, height: int) -> Any:
         return latents
+
+    def text_length(self, pipe: Any, captions: list[str], exact: bool) -> int:
+        if pipe.text_encoder_3 is None:
+            return 256  # the place of T5's words is filled with zeros, as in drawing
+        return t5_length(pipe.tokenizer_3, captions, 256, exact)
+
+    def condition(self, pipe: Any, captions: list[str], length: int) -> dict[str, Any]:
+        embeds, _, pooled, _ = pipe.encode_prompt(
+            captions, None, None, device=pipe.text_encoder.device, do_classifier_free_guidance=False,
+            max_sequence_length=length,
+        )  # fmt: skip
+        return {"embeds": embeds, "pooled": pooled}
+
+    def predict(self, pipe: Any, noisy: Any, level: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        return pipe.transformer(
+            hidden_states=noisy,
+            timestep=level * pipe.scheduler.config.num_train_timesteps,
+            encoder_hidden_states=condition["embeds"],
+            pooled_projections=condition["pooled"],
+        ).sample
 
 
 FAMILY = StableDiffusion3()

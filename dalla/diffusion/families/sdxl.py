@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import prompts, single_file
-from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, use_dtype
+from dalla.diffusion.families.base import CONFIGS, Encoded, LoraLayout, from_folder, is_folder, text_windows, use_dtype
 
 
 class StableDiffusionXL:
@@ -98,6 +98,34 @@ class StableDiffusionXL:
 
     def spatial(self, pipe: Any, latents: Any, width: int, height: int) -> Any:
         return latents
+
+    def text_length(self, pipe: Any, captions: list[str], exact: bool) -> int:
+        return text_windows(pipe, captions)
+
+    def condition(self, pipe: Any, captions: list[str], length: int) -> dict[str, Any]:
+        import torch
+
+        states, pooled = [], None
+        for tokenizer, encoder in ((pipe.tokenizer, pipe.text_encoder), (pipe.tokenizer_2, pipe.text_encoder_2)):
+            ids = torch.cat([prompts.windows(tokenizer, text, length)[:length] for text in captions])
+            out = encoder(ids.to(encoder.device), output_hidden_states=True)
+            hidden = out.hidden_states[-2]
+            states.append(hidden.reshape(len(captions), -1, hidden.shape[-1]))
+            pooled = out[0][::length]  # of each caption's first window
+        embeds = torch.cat(states, -1)
+        if pipe.config.get("force_zeros_for_empty_prompt"):  # what the model was shown for "no words"
+            said = torch.tensor([bool(text) for text in captions], device=embeds.device)
+            embeds = embeds * said[:, None, None]
+            pooled = pooled * said[:, None]
+        return {"embeds": embeds, "pooled": pooled}
+
+    def predict(self, pipe: Any, noisy: Any, level: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        return pipe.unet(
+            noisy,
+            level,
+            encoder_hidden_states=condition["embeds"],
+            added_cond_kwargs={"text_embeds": condition["pooled"], "time_ids": sizes.to(noisy.dtype)},
+        ).sample
 
 
 FAMILY = StableDiffusionXL()

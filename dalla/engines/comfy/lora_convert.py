@@ -22,7 +22,7 @@ from dalla.errors import InvalidInput
 from dalla.weights import LORA_TAIL, Header, TensorInfo, lora_family, read_header
 
 #: Part of the written files' names: raise it when the same input is to give another output.
-VERSION = "1"
+VERSION = "2"
 _FLOW = ("sd3", "flux")
 _LOADS_AS_IS = re.compile(r"(?:lora_unet|lora_te\d?|lycoris|lora_transformer)_|(?:diffusion_model|text_encoders)\.")
 _UNET = re.compile(r"(?:down_blocks|up_blocks|mid_block|conv_in|conv_out|conv_norm_out|time_embedding|add_embedding)\b")
@@ -66,10 +66,7 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
             result.tensors[fixed + tail[0]] = (old, info)
             continue
         if family in _FLOW:
-            name, new_tail = (
-                _flow_name(part, plain),
-                re.sub(r"\.(lora_[AB])\.[A-Za-z0-9_]+\.weight$", r".\1.weight", tail[0]),
-            )
+            name, new_tail = _flow_name(part, plain), _flow_tail(tail)
             result.needed |= name != layer or new_tail != tail[0]
         else:
             name, new_tail = _kohya_name(part, plain, family, second_encoder), _kohya_tail(tail)
@@ -78,7 +75,7 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
             unknown.append(old)
             result.tensors[old] = (old, info)
             continue
-        if new_tail == ".dora_scale":
+        if new_tail == ".dora_scale" != tail[0]:
             info = _dora(info, header, layer)
         result.tensors[name + new_tail] = (old, info)
         if _half(tail) == "down":
@@ -200,6 +197,13 @@ def _half(tail: re.Match[str]) -> str | None:
     if groups["peft"]:
         return {"A": "down", "B": "up"}[groups["peft"]]
     return groups["kohya"] or groups["diffusers"] or groups["linear"] or groups["old"]
+
+
+def _flow_tail(tail: re.Match[str]) -> str:
+    """Return the ending without an adapter's name in it; ComfyUI knows DoRA's magnitudes by kohya's name only."""
+    if "magnitude" in tail[0]:
+        return ".dora_scale"
+    return re.sub(r"\.(lora_[AB])\.[A-Za-z0-9_]+\.weight$", r".\1.weight", tail[0])
 
 
 def _kohya_tail(tail: re.Match[str]) -> str:

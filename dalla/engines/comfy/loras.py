@@ -23,7 +23,16 @@ from dalla.engines.comfy.lora_convert import convert_to_kohya
 from dalla.errors import InvalidInput, StorageError
 from dalla.paths import safe_join
 from dalla.records.character import LoraUse
-from dalla.weights import Header, family_in_metadata, file_sha256, lora_context, lora_family, lora_format, read_header
+from dalla.weights import (
+    Header,
+    family_in_metadata,
+    file_sha256,
+    lora_context,
+    lora_family,
+    lora_format,
+    lora_is_blank,
+    read_header,
+)
 
 __all__ = ["PreparedLoras", "convert_to_kohya", "made_here", "prepare"]
 
@@ -103,6 +112,12 @@ def _prepare(
         raise InvalidInput.field("loras", f"The file of the LoRA '{name}' holds no LoRA weights.")
     _check_family(name, _family(source, header), family)
     _check_size(name, header, family)
+    if lora_is_blank(source, header):
+        raise InvalidInput.field(
+            "loras",
+            f"The LoRA '{name}' was saved untrained (all zeros) and would change nothing.",
+            remedy="Take it off, or train it again.",
+        )
     hashes[name] = file_sha256(source)
     changes = lora_convert.plan(source, header, family)
     if changes.needed:

@@ -218,11 +218,12 @@ def _lora_facts(path: Path) -> tuple[str | None, str | None]:
 
     try:
         header = weights.read_header(path)
+        if weights.lora_format(header) is None:
+            return None, "This file holds no LoRA weights."
+        blank = weights.lora_is_blank(path, header)
     except DallaError as exc:
         return None, exc.detail
-    if weights.lora_format(header) is None:
-        return None, "This file holds no LoRA weights."
-    return weights.lora_family(header), None
+    return weights.lora_family(header), "It was saved untrained (all zeros), so it changes nothing." if blank else None
 
 
 def _stamp(paths: list[Path]) -> str:

@@ -225,6 +225,7 @@ export async function mount(main) {
   });
   const soon = debounce(load, 300);
   ["account.updated", "character.updated", "character.deleted", "schedule.updated", "settings.changed"].forEach((type) => stream.on(type, soon));
+  stream.on("state", (live) => live === "live" && problem && soon()); // the app is back
   addEventListener("popstate", () => {
     show = url.get("show") ?? "";
     q = url.get("q") ?? "";

@@ -168,6 +168,11 @@ export async function mount(main) {
 
   const again = debounce(load, 400);
   ["media.created", "media.deleted", "media.updated", "character.updated", "character.deleted", "post.updated", "account.updated", "schedule.updated"].forEach((type) => stream.on(type, again));
+  let wasDown = false;
+  stream.on("state", (live) => {
+    if (live === "live" && wasDown) again(); // the app is back: what happened meanwhile was not told
+    wasDown = live === "down" || (wasDown && live !== "live");
+  });
   let finished = 0;
   stream.on("task.updated", (task) => {
     show();

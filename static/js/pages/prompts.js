@@ -496,6 +496,7 @@ export async function mount(main) {
   // ------------------------------------------------------------ live
   // one look at the list: asking for each would ask for deleted ones too
   stream.on("prompt.updated", () => rows && !adding && soon());
+  stream.on("state", (live) => live === "live" && !rows && soon()); // the app is back after the first load had failed
   const told = new Set();
   stream.on("task.updated", (t) => {
     if (t.kind !== KIND) return;

@@ -10,6 +10,7 @@ import { openDialog } from "../confirm-dialog.js";
 import { zoneOfCharacter } from "../post-actions.js";
 import { openComposer } from "../post-composer.js";
 import { dryRunBadge, platformIcon, platformLabel } from "../post-state.js";
+import { lacksKeys } from "./model.js";
 
 const CAPTIONS = [
   ["generate", "Write one for each picture"],
@@ -46,7 +47,7 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
   const account = (name) => infos.find((i) => i.name === name)?.accounts?.find((a) => a.characterId === who);
   const dry = (name) => {
     const a = account(name);
-    return Boolean(a && (a.dryRun || !a.connected));
+    return Boolean(a && (a.dryRun || lacksKeys(a)));
   };
   const room = () => Math.min(...platforms.map((p) => infos.find((i) => i.name === p)?.images?.maxImages ?? 10), 10);
 

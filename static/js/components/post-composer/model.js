@@ -242,3 +242,6 @@ export function fitsDraft(kept, asked) {
   const ids = asked.mediaIds ?? [];
   return !ids.length || (ids.length === kept.asked?.length && ids.every((id) => kept.asked.includes(id)));
 }
+
+/** Without its keys an account only rehearses; one that is stopped or refused has them, and its posts wait. */
+export const lacksKeys = (account) => !account.connected && (account.missing?.length ?? 1) > 0;

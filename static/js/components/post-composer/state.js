@@ -168,7 +168,7 @@ export class Composer {
     const account = this.account(name);
     if (this.form.dryRun) return { dry: true, reason: "You chose a dry run." };
     if (account?.dryRun) return { dry: true, reason: account.dryRunReason ?? "" };
-    if (account && !account.connected) return { dry: true, reason: "The account is not connected." };
+    if (account && model.lacksKeys(account)) return { dry: true, reason: "The account is not connected." };
     return { dry: false, reason: "" };
   }
   /** The chosen time in UTC, as long as it is to come. */

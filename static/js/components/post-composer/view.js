@@ -96,7 +96,7 @@ function who(c) {
   const { form } = c;
   const list = c.characters();
   return html`<section class="pc-part pc-who" aria-label="Who posts where" data-key="who">
-    <div class="field"><label for="pc-character">Character</label><select id="pc-character" data-field="characterId" ${attrs({ disabled: Boolean(form.postId) })}>${!form.characterId && html`<option value="" selected>Choose…</option>`}${list.map((p) => html`<option ${attrs({ value: p.id, selected: p.id === form.characterId })}>${p.name}</option>`)}${form.characterId && !list.some((p) => p.id === form.characterId) && html`<option value="${form.characterId}" selected>${c.post?.characterName ?? "Deleted character"}</option>`}</select></div>
+    <div class="field"><label for="pc-character">Character</label><select id="pc-character" data-field="characterId" ${attrs({ disabled: Boolean(form.postId) })}>${!form.characterId && html`<option value="" selected>Choose…</option>`}${list.map((p) => html`<option ${attrs({ value: p.id, selected: p.id === form.characterId })}>${p.name}</option>`)}${form.characterId && !list.some((p) => p.id === form.characterId) && html`<option value="${form.characterId}" selected>${c.post?.characterName ?? "Deleted character"}</option>`}</select>${!list.length && html`<a class="btn btn-small" href="/characters.html?new=1">${icon("plus")}Create a character</a>`}</div>
     <div class="field"><span class="label" id="pc-platforms">Platforms</span><div class="pc-platforms" role="group" aria-labelledby="pc-platforms">${c.infos.map((info) => platformButton(c, info))}</div></div></section>`;
 }
 function platformButton(c, info) {
@@ -106,12 +106,14 @@ function platformButton(c, info) {
   const broken = account?.breaker || account?.paused || account?.status === "error";
   const said = !c.form.characterId
     ? ""
-    : !account?.connected
+    : !account || model.lacksKeys(account)
       ? "not connected"
       : account.paused
         ? "paused"
         : broken
-          ? "needs attention"
+          ? account.breaker
+            ? "stopped"
+            : "needs attention"
           : account.username
             ? `@${account.username.replace(/^@/, "")}`
             : "connected";

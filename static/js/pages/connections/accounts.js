@@ -109,7 +109,7 @@ function pauseText(pause) {
 }
 
 function tokenFact(a) {
-  if (a.tokenDaysLeft === null) return "";
+  if (a.tokenDaysLeft === null || (a.breaker?.reconnect && !a.tokenExpired)) return ""; // the platform has refused it, whatever its date says
   const left = a.tokenExpired ? 0 : a.tokenDaysLeft;
   const tone = left < 3 || a.tokenExpired ? "is-bad" : left < 10 ? "is-warn" : "";
   const text = a.tokenExpired ? "Ended" : left === 0 ? "Ends today" : `${a.tokenEstimated ? "about " : ""}${plural(left, "day")} left`;

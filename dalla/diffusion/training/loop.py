@@ -1,0 +1,400 @@
+"""The training loop: steps, validation, samples, checkpoints, and what may come in between.
+
+Every random draw of a step follows from the seed and the step's number, and the learning rate from the step, so
+a resumed run takes the same steps as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dalla.diffusion import hardware
+from dalla.diffusion.training import checkpoints, optimizers, setup, validation
+from dalla.diffusion.training.adapters import Average
+from dalla.diffusion.training.dataset import Batches, Example
+from dalla.diffusion.training.errors import NonFinite, OutOfMemory, Stopped
+from dalla.diffusion.training.events import Controls, Events
+from dalla.diffusion.training.export import save_lora
+from dalla.diffusion.training.objective import item_losses
+from dalla.diffusion.training.parallel import Processes
+from dalla.diffusion.training.setup import Loaded, Prepared
+from dalla.errors import StorageError
+
+#: So many skipped updates in a row (fp16 overflow) are no longer the search for a scale.
+MOST_SKIPS = 20
+
+
+class Loop:
+    """Trains one prepared run. `best_step` and `best_values` hold the adapter with the lowest held-out loss."""
+
+    def __init__(
+        self, prepared: Prepared, loaded: Loaded, events: Events, controls: Controls, run_folder: Path | None
+    ) -> None:
+        self.prepared, self.loaded, self.config = prepared, loaded, loaded.config
+        self.events, self.controls, self.run_folder = events, controls, run_folder
+        self.processes = Processes()
+        self.steps: int = self.config.steps or 1
+        self.batches = Batches(loaded.train, self.config.batch_size or 1, self.config.seed)
+        self.prior_batches = (
+            Batches(loaded.prior, self.config.batch_size or 1, self.config.seed) if loaded.prior else None
+        )
+        self.accumulation = self.config.gradient_accumulation or 1
+        self.per_epoch = max(1, math.ceil(self.batches.per_epoch / (self.accumulation * self.processes.count)))
+        self.parameters = loaded.adapters.parameters()
+        self.optimizer = optimizers.build(self.config, loaded.adapters.groups(self.config), loaded.device)
+        self.scaler = torch.amp.GradScaler("cuda") if loaded.amp == torch.float16 else None
+        self.average = Average(loaded.adapters) if self.config.ema else None
+        self.questions = validation.Questions(
+            loaded, loaded.held_out, timesteps=self.config.validation.timesteps, noises=self.config.validation.noises
+        )
+        self.base: validation.Reading | None = None
+        self.readings: list[tuple[int, float]] = []
+        self.best_step: int | None = None
+        self.best_values: dict[str, Any] | None = None
+        self.splits = 1  # batches are computed in so many parts (out-of-memory ladder)
+        self.done = 0
+        self.stopped_early = False
+        self.base_samples: dict[int, Any] = {}
+        self._skips = 0
+        self._since_best = 0
+
+    # ---------------------------------------------------------------- the run
+
+    def run(self) -> None:
+        """Take all steps. Raises Stopped (cancelled), NonFinite, OutOfMemory, StorageError."""
+        if self.loaded.held_out:
+            with self.loaded.adapters.off():
+                self.base = self.questions.ask()
+            if not self.readings:
+                self._tell_validation(0, self.base)
+        if self.done == 0:
+            self._samples(0)
+        started, first = time.monotonic(), self.done
+        durations: list[float] = []
+        while self.done < self.steps:
+            self._controls()
+            begun = time.monotonic()
+            loss = self._step_with_ladder()
+            self.done += 1
+            if self.average is not None:
+                self.average.update(self.done)
+            durations = [*durations[-19:], time.monotonic() - begun]
+            rate = len(durations) / max(sum(durations), 1e-9)
+            last = self.done == self.steps
+            due = self.events.due()
+            value = float(loss) if self.loaded.device == "cpu" or due or last else None
+            if value is not None:
+                self._check_finite(value)
+                per_step = (time.monotonic() - started) / (self.done - first)
+                self.events.step(
+                    value, last=last, step=self.done, steps=self.steps, epoch=self.epoch, lr=self._rate,
+                    stepsPerSecond=round(rate, 3), etaSeconds=round((self.steps - self.done) * per_step, 1),
+                    memoryBytes=self.memory(),
+                )  # fmt: skip
+            self._after_step()
+            if self.stopped_early:
+                break
+
+    @property
+    def epoch(self) -> int:
+        return (max(0, self.done - 1)) // self.per_epoch + 1
+
+    def memory(self) -> int:
+        if self.loaded.device == "cuda":
+            return int(torch.cuda.max_memory_allocated())
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+
+    def _controls(self) -> None:
+        asked = self.processes.agree(self.controls.poll(), ("cancel", "save", "sample", "pause"))
+        if "cancel" in asked:
+            kept = self.checkpoint() if self.done else None
+            raise Stopped(self.done, kept)
+        if "save" in asked and self.done:
+            self.checkpoint()
+        if "sample" in asked:
+            self._samples(self.done)
+        if "pause" in asked:
+            self.events.emit("paused", step=self.done)
+            if self.processes.first:
+                self.controls.wait_while_paused()
+            self.events.emit("resumed", step=self.done)
+            self._controls()
+
+    # ---------------------------------------------------------------- one step
+
+    def _step_with_ladder(self) -> Any:
+        """Take a step; when memory runs out, make it smaller in ways that do not change what is learned."""
+        while True:
+            try:
+                return self._step(self.done)
+            except Exception as exc:
+                if not hardware.out_of_memory(exc):
+                    raise
+                problem = str(exc).splitlines()[0][:200]
+            self.optimizer.zero_grad(set_to_none=True)
+            hardware.free_cache(self.loaded.device)
+            batch = self.config.batch_size or 1
+            if self.splits < batch:
+                self.splits = min(batch, self.splits * 2)
+                self.events.emit(
+                    "ladder", action="split",
+                    detail=f"Memory ran out. Each batch of {batch} is now computed in {self.splits} parts; the result is the same.",
+                )  # fmt: skip
+            elif not self.config.gradient_checkpointing:
+                self.config = self.config.with_(gradient_checkpointing=True)
+                setup.checkpointing(self.loaded.adapters)
+                self.events.emit(
+                    "ladder", action="gradient_checkpointing",
+                    detail="Memory ran out again. Activations are now computed twice instead of kept; steps get about 40 % slower.",
+                )  # fmt: skip
+            else:
+                raise OutOfMemory(self.done, problem, self.config.resolution or 0)
+
+    def _step(self, step: int) -> Any:
+        self._rate = optimizers.set_rates(self.optimizer, self.config, step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.loaded.device)
+        for part in range(self.accumulation):
+            number = (step * self.accumulation + part) * self.processes.count + self.processes.rank
+            total += self._batch(self.batches.batch(number), number, False) / self.accumulation
+            if self.prior_batches is not None:
+                self._batch(self.prior_batches.batch(number), number, True)
+        self.processes.average([p.grad for p in self.parameters if p.grad is not None])
+        if self.scaler is not None:
+            self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or 0.0)
+        if self.scaler is not None:
+            before = self.scaler.get_scale()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            self._skips = self._skips + 1 if self.scaler.get_scale() < before else 0
+            if self._skips > MOST_SKIPS:
+                raise NonFinite(step + 1, "gradient", self.config)
+        else:
+            if self.loaded.device == "cpu" and not math.isfinite(float(norm)):
+                raise NonFinite(step + 1, "gradient", self.config)
+            self.optimizer.step()
+        return total
+
+    def _batch(self, examples: list[Example], number: int, prior: bool) -> Any:
+        """Compute one batch's loss and its gradients; return the loss without the prior's share."""
+        loaded, config = self.loaded, self.config
+        device = loaded.device
+        kind = 1 if prior else 0
+        generator = torch.Generator(device).manual_seed((config.seed * 1_000_003 + number * 2 + kind) % 2**63)
+        torch.manual_seed((config.seed * 999_983 + number * 2 + kind) % 2**63)
+        rng = random.Random(f"{config.seed}/{number}/{kind}")
+        count = len(examples)
+        latents = torch.stack([e.latents for e in examples]).to(device, non_blocking=True)
+        noise = torch.randn(latents.shape, generator=generator, device=device)
+        levels = loaded.objective.sample_levels(count, examples[0].shape, generator)
+        noised = loaded.objective.noise(latents, levels, noise, generator)
+        captions = ["" if rng.random() < (config.caption_dropout or 0.0) else rng.choice(e.captions) for e in examples]
+        sizes = torch.stack([e.sizes for e in examples]).to(device)
+        mask = None
+        if any(e.mask is not None for e in examples):
+            plain = torch.ones(1, *examples[0].shape)
+            mask = torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device)
+        total = torch.zeros((), device=device)
+        size = math.ceil(count / self.splits)
+        for start in range(0, count, size):
+            part = slice(start, start + size)
+            share = len(captions[part]) / count
+            piece = type(noised)(noised.noisy[part], noised.level[part], noised.target[part], noised.weight[part])
+            with loaded.autocast():
+                out = loaded.predict(piece, loaded.texts.batch(captions[part]), sizes[part])
+            losses = item_losses(out, piece.target, mask[part] if mask is not None else None)
+            loss = (losses * piece.weight).mean()
+            if not prior:
+                total += loss.detach() * share
+            if config.prior_weight and not prior and self.prior_batches is None:
+                loss = loss + config.prior_weight * self._keep_class(piece, captions[part], sizes[part])
+            scale = share / self.accumulation * (config.prior_weight if prior else 1.0)
+            loss = loss * scale
+            (self.scaler.scale(loss) if self.scaler is not None else loss).backward()
+        return total
+
+    def _keep_class(self, piece: Any, captions: list[str], sizes: Any) -> Any:
+        """Return how far the model has moved for the class word, which is to stay as it was (no pictures needed)."""
+        loaded = self.loaded
+        swapped = [setup.swap(caption, self.config) for caption in captions]
+        condition = loaded.texts.batch(swapped)
+        with torch.no_grad(), loaded.adapters.off(), loaded.autocast():
+            before = loaded.predict(piece, loaded.texts.batch(swapped), sizes)
+        with loaded.autocast():
+            now = loaded.predict(piece, condition, sizes)
+        return (item_losses(now, before) * piece.weight).mean()
+
+    def _check_finite(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise NonFinite(self.done, "loss", self.config)
+
+    # ---------------------------------------------------------------- between steps
+
+    def _after_step(self) -> None:
+        config, last = self.config, self.done == self.steps
+        every = config.validation.every or self.steps
+        saved = False
+        if self.loaded.held_out and (self.done % every == 0 or last):
+            saved = self._validate()
+        if config.save_every and self.done % config.save_every == 0 and not saved:
+            self.checkpoint()
+        elif last and not saved:
+            self.checkpoint()
+        if config.sample_every and (self.done % config.sample_every == 0 or last):
+            self._samples(self.done)
+
+    def _validate(self) -> bool:
+        """Take the held-out loss; save a checkpoint when it is the best so far. Returns whether it was saved."""
+        assert self.base is not None
+        with self.loaded.adapters.using(self.values()):
+            reading = self.questions.ask()
+        if not math.isfinite(reading.mean):
+            raise NonFinite(self.done, "held-out loss", self.config)
+        lowest = min((loss for _, loss in self.readings), default=math.inf)
+        self._tell_validation(self.done, reading)
+        self.readings.append((self.done, reading.mean))
+        if reading.mean < lowest:
+            self.best_step, self.best_values = self.done, self.values() or self.loaded.adapters.snapshot()
+            self._since_best = 0
+            self.checkpoint(best=True)
+            return True
+        self._since_best += 1
+        if self.config.early_stop and self._since_best >= self.config.early_stop and self.done < self.steps:
+            self.stopped_early = True
+            self.checkpoint()
+            self.events.emit(
+                "warning", code="early_stop",
+                detail=f"The held-out loss has not fallen since step {self.best_step}; more steps would only memorise the pictures.",
+                remedy="Nothing to do: the checkpoint of that step is delivered.",
+            )  # fmt: skip
+            return True
+        return False
+
+    def _tell_validation(self, step: int, reading: validation.Reading) -> None:
+        base = self.base.mean if self.base else None
+        self.events.emit(
+            "validation", step=step, loss=round(reading.mean, 6), base=round(base, 6) if base is not None else None,
+            perPicture=reading.per_picture(),
+        )  # fmt: skip
+
+    def values(self) -> dict[str, Any] | None:
+        """Return the averaged parameters when there is an average (copies on the CPU), else None."""
+        if self.average is None:
+            return None
+        return {name: tensor.to("cpu", copy=True) for name, tensor in self.average.values.items()}
+
+    def _samples(self, step: int) -> None:
+        if self.run_folder is None or not self.config.sample_every or not self.processes.first:
+            return
+        try:
+            with self.loaded.adapters.using(self.values() if step else None):
+                for prompt in self.loaded.sampler.prompts:
+                    image = self.loaded.sampler.draw(prompt)
+                    if step == 0:
+                        self.base_samples[prompt.index] = image
+                    file = self.loaded.sampler.write(self.run_folder, step, prompt, image)
+                    self.events.emit(
+                        "sample", step=step, index=prompt.index, prompt=prompt.prompt, seed=prompt.seed, file=file,
+                        withTrigger=prompt.with_trigger,
+                    )  # fmt: skip
+        except OSError as exc:
+            raise StorageError.from_os(exc, "a sample picture") from exc
+        except Exception as exc:
+            if not hardware.out_of_memory(exc):
+                raise
+            hardware.free_cache(self.loaded.device)
+            self.config = self.config.with_(sample_every=0)
+            self.events.emit(
+                "ladder",
+                action="no_samples",
+                detail="There is no memory for sample pictures, so none are drawn any more.",
+            )
+
+    # ---------------------------------------------------------------- state
+
+    def fingerprint(self) -> dict[str, Any]:
+        model = self.prepared.model
+        return {
+            "model": f"{model.family} {model.size_bytes} {model.native_size}",
+            "modelName": model.path.name,
+            "dataset": self.prepared.report.fingerprint,
+        }
+
+    def checkpoint(self, best: bool = False) -> str | None:
+        """Save now; return the LoRA's path relative to the run folder."""
+        if self.run_folder is None or not self.processes.first:
+            return None
+        name = f"{self.config.name}-{self.done:06d}.safetensors"
+
+        def lora(folder: Path) -> None:
+            with self.loaded.adapters.using(self.values()):
+                if self.loaded.adapters.moved():  # zeros are no LoRA; the end of the run says what that means
+                    save_lora(
+                        folder / name,
+                        self.loaded.pipe,
+                        layout=self.loaded.family.lora,
+                        dtype="fp16",
+                        metadata=self.metadata(self.done),
+                    )
+
+        state = {
+            "step": self.done, "values": self.loaded.adapters.snapshot(), "optimizer": self.optimizer.state_dict(),
+            "average": self.values(), "scaler": self.scaler.state_dict() if self.scaler else None,
+            "readings": [[s, v] for s, v in self.readings], "best": self.best_step, "sinceBest": self._since_best,
+            "splits": self.splits, "rng": torch.get_rng_state(), "fingerprint": self.fingerprint(),
+        }  # fmt: skip
+        loss = self.readings[-1][1] if self.readings and self.readings[-1][0] == self.done else None
+        folder = checkpoints.save(self.run_folder, self.done, state, {"file": name, "heldOut": loss}, lora)
+        checkpoints.prune(self.run_folder, self.config.keep_checkpoints or 3, self.best_step)
+        file = f"checkpoints/{folder.name}/{name}"
+        if not (folder / name).is_file():
+            return None
+        self.events.emit("checkpoint", step=self.done, file=file, best=best)
+        return file
+
+    def metadata(self, step: int) -> dict[str, str]:
+        from dalla.diffusion.training.export_metadata import metadata_for
+
+        return metadata_for(
+            self.config, self.prepared.report, self.loaded.family.name, prediction=self.loaded.prediction,
+            result={"step": step, "steps": self.steps, "epoch": self.epoch},
+        )  # fmt: skip
+
+    def resume(self, path: Path) -> None:
+        """Go on from a run's newest checkpoint (or the checkpoint folder given)."""
+        step, state = checkpoints.load(path)
+        for note in checkpoints.check_same(state, self.fingerprint()):
+            self.events.emit("warning", code="changed", detail=note, remedy="Start a new run if that was not meant.")
+        self.loaded.adapters.restore(state["values"])
+        rates = [group["base_lr"] for group in self.optimizer.param_groups]
+        decay = [group["weight_decay"] for group in self.optimizer.param_groups]
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group, rate, wd in zip(self.optimizer.param_groups, rates, decay, strict=True):
+            group["base_lr"], group["weight_decay"] = rate, wd  # this run's settings, not the saved ones
+        if self.average is not None and state["average"] is not None:
+            device = self.loaded.device
+            self.average.values = {k: v.to(device) for k, v in state["average"].items()}
+        if self.scaler is not None and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+        self.done = step
+        self.splits = state["splits"]
+        torch.set_rng_state(state["rng"])
+        self.readings = [(int(s), float(v)) for s, v in state["readings"]]
+        self._since_best = state["sinceBest"]
+        self.best_step = state["best"]
+        if self.best_step == step:
+            self.best_values = state["average"] or state["values"]
+        elif self.best_step is not None:
+            root = path.parent.parent if path.parent.name == "checkpoints" else path
+            _, best = checkpoints.load(checkpoints.folder_of(root, self.best_step))
+            self.best_values = best["average"] or best["values"]
+        self.events.emit("phase", name="resumed", detail=f"Going on from step {step} of {self.steps}")

@@ -1,0 +1,116 @@
+"""Optimizers by name and the learning rate of each step.
+
+The learning rate is a plain function of the step, so a resumed run with a new learning rate uses it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from dalla.errors import NotConfigured
+
+
+def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
+    """Return the optimizer. Raises NotConfigured when its library or device is missing."""
+    decay = config.weight_decay
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, weight_decay=decay, fused=device == "cuda")
+    if config.optimizer == "adafactor":
+        return torch.optim.Adafactor(groups, weight_decay=decay)
+    if config.optimizer == "prodigy":
+        return Prodigy(groups, weight_decay=decay)
+    try:
+        import bitsandbytes
+    except ImportError:
+        raise NotConfigured(
+            "The optimizer 'adamw8bit' needs the package bitsandbytes, which is not installed.",
+            remedy="Choose 'adamw' (for a LoRA it needs at most half a gigabyte more), or pip install bitsandbytes.",
+        ) from None
+    if device != "cuda":
+        raise NotConfigured("The optimizer 'adamw8bit' works on NVIDIA cards only.", remedy="Choose 'adamw'.")
+    return bitsandbytes.optim.AdamW8bit(groups, weight_decay=decay)
+
+
+def learning_rate(config: Any, base: float, step: int) -> float:
+    """Return the learning rate of step `step` (0 is the first) of `config.steps`."""
+    warmup = config.warmup if config.warmup >= 1 else math.ceil(config.warmup * config.steps)
+    if step < warmup:
+        return base * (step + 1) / (warmup + 1)
+    if config.lr_scheduler == "constant":
+        return base
+    done = (step - warmup) / max(1, config.steps - warmup)
+    if config.lr_scheduler == "linear":
+        return base * max(0.0, 1 - done)
+    return base * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def set_rates(optimizer: Any, config: Any, step: int) -> float:
+    """Set every group's learning rate for this step; return the first group's."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, group["base_lr"], step)
+    rate: float = optimizer.param_groups[0]["lr"]
+    if isinstance(optimizer, Prodigy):
+        rate *= optimizer.param_groups[0]["d"]
+    return rate
+
+
+class Prodigy(torch.optim.Optimizer):
+    """Prodigy (Mishchenko and Defazio, 2023, algorithm 4): Adam that estimates its own step size.
+
+    `lr` is a factor, 1 as a rule. `d` grows from `d0` while the gradients keep pointing away from the start.
+    """
+
+    def __init__(
+        self, params: Any, lr: float = 1.0, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
+        weight_decay: float = 0.0, d0: float = 1e-6,
+    ) -> None:  # fmt: skip
+        beta3 = math.sqrt(betas[1])
+        defaults = {"lr": lr, "base_lr": lr, "betas": betas, "beta3": beta3, "eps": eps, "weight_decay": weight_decay,
+                    "d": d0, "d0": d0, "numerator": 0.0, "k": 0}  # fmt: skip
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        first = self.param_groups[0]
+        d, d0, beta3 = first["d"], first["d0"], first["beta3"]
+        top = torch.zeros((), dtype=torch.float64)
+        bottom = torch.zeros((), dtype=torch.float64)
+        for group in self.param_groups:
+            beta1, beta2 = group["betas"]
+            dlr = d * group["lr"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["start"] = p.detach().clone()
+                    state["m"], state["v"], state["s"] = (torch.zeros_like(p) for _ in range(3))
+                g = p.grad
+                top += (d / d0) * dlr * torch.dot(g.flatten(), (state["start"] - p).flatten()).double().cpu()
+                state["m"].mul_(beta1).add_(g, alpha=d * (1 - beta1))
+                state["v"].mul_(beta2).addcmul_(g, g, value=d * d * (1 - beta2))
+                state["s"].mul_(beta3).add_(g, alpha=(d / d0) * dlr)
+                bottom += state["s"].abs().sum().double().cpu()
+        numerator = first["numerator"] * beta3 + float(top)
+        if float(bottom) > 0:
+            d = max(d, numerator / float(bottom))
+        for group in self.param_groups:
+            dlr = group["d"] * group["lr"]
+            for p in group["params"]:
+                state = self.state.get(p)
+                if not state:
+                    continue
+                if group["weight_decay"]:
+                    p.mul_(1 - group["weight_decay"] * dlr)
+                p.addcdiv_(state["m"], state["v"].sqrt().add_(group["d"] * group["eps"]), value=-dlr)
+            group["numerator"], group["d"] = numerator, d
+            group["k"] += 1
+        return loss

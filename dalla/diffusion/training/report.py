@@ -1,0 +1,173 @@
+"""Did it learn? Readings with and without the LoRA, what the samples look like, and one sentence of judgement.
+
+Four readings belong together: held-out pictures (the subject was learned), training pictures (they fit), the same
+held-out pictures with the class word instead of the trigger word (is it bound to the word?), class pictures if
+there are any (what was forgotten).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from dalla.diffusion.training import setup, validation
+from dalla.diffusion.training.loop import Loop
+
+#: So many training pictures are enough for the reading of how well they fit.
+MOST = 8
+#: A generated picture this near to a training picture, on a scale where 1 is the same, is likely a copy.
+COPY = 0.97
+
+
+def measure(loop: Loop) -> dict[str, Any]:
+    """Take every reading with the adapter that is on the model now, against the bare model."""
+    loaded, config = loop.loaded, loop.config
+    trigger, word = config.trigger_word.strip(), config.class_word.strip()
+    sets: dict[str, tuple[list[Any], list[str] | None]] = {
+        "heldOut": (loaded.held_out, None),
+        "train": (loaded.train[:MOST], None),
+        "prior": (loaded.prior[:MOST], None),
+    }
+    if trigger:
+        swapped = loaded.held_out or loaded.train[:MOST]
+        sets["swap"] = (swapped, [setup.swap(e.captions[0], config) for e in swapped])
+    found: dict[str, Any] = {}
+    for name, (examples, captions) in sets.items():
+        if not examples:
+            continue
+        questions = validation.Questions(
+            loaded, examples, captions=captions, timesteps=config.validation.timesteps, noises=config.validation.noises
+        )
+        with loaded.adapters.off():
+            base = questions.ask()
+        found[name] = validation.compare(base, questions.ask()).to_json()
+    if "swap" in found:
+        found["swap"]["words"] = word or "(without the trigger word)"
+    return found
+
+
+def samples(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
+    """Compare the last sample pictures with the training set and with the base model's pictures of the same seeds.
+
+    `similarity` is the mean cosine to the training pictures (the middle of the VAE's latents in 8 x 8 fields,
+    seen from halfway between the base model's pictures and the training pictures): without the LoRA, with it,
+    and of the training pictures among themselves.
+    """
+    prompts = {p.index: p for p in loop.loaded.sampler.prompts}
+    shared = [i for i in final if i in loop.base_samples]
+    if not shared:
+        return {}
+    train = torch.stack([_pooled(e.latents) for e in loop.loaded.train])
+    before = torch.stack([_latents(loop, loop.base_samples[i]) for i in shared])
+    after = torch.stack([_latents(loop, final[i]) for i in shared])
+    centre = (train.mean(0) + before.mean(0)) / 2
+    unit = [torch.nn.functional.normalize(t - centre, dim=1) for t in (train, before, after)]
+    own = unit[0] @ unit[0].T
+    count = len(own)
+    among = (own.sum() - own.trace()) / (count * (count - 1)) if count > 1 else torch.tensor(math.nan)
+    named = [row for row, i in enumerate(shared) if prompts[i].with_trigger] or list(range(len(shared)))
+    nearest = (unit[2] @ unit[0].T).max(1)
+    plain = [row for row, i in enumerate(shared) if not prompts[i].with_trigger]
+    result: dict[str, Any] = {
+        "similarity": {
+            "base": round(float((unit[1][named] @ unit[0].T).mean()), 4),
+            "lora": round(float((unit[2][named] @ unit[0].T).mean()), 4),
+            "trainingAmongThemselves": round(float(among), 4),
+        },
+        "nearest": [
+            {"index": shared[row], "file": loop.loaded.train[int(nearest.indices[row])].file,
+             "similarity": round(float(nearest.values[row]), 4)}
+            for row in range(len(shared))
+        ],
+        "copies": int((nearest.values > COPY).sum()),
+    }  # fmt: skip
+    if plain and len(plain) < len(shared):
+        result["drift"] = {
+            "withTrigger": round(
+                _mean([_difference(loop.base_samples[shared[r]], final[shared[r]]) for r in named]), 4
+            ),
+            "withoutTrigger": round(
+                _mean([_difference(loop.base_samples[shared[r]], final[shared[r]]) for r in plain]), 4
+            ),
+        }
+    return result
+
+
+def verdict(loop: Loop, readings: dict[str, Any], pictures: dict[str, Any], moved: bool) -> dict[str, Any]:
+    """Say in words what came out: {level, text, recommendedStep, reason}."""
+    last = loop.done
+    best = loop.best_step
+    step = best if best is not None else last
+    held = readings.get("heldOut")
+    if not moved:
+        level, text = "not_learned", "The LoRA is all zeros: it changes nothing. The learning rate was too low or zero."
+    elif held is None:
+        level = "unknown"
+        text = (
+            "No pictures were set aside, so whether the subject was learned or only the pictures cannot be told from "
+            "numbers. Look at the samples; with 8 or more pictures one is set aside."
+        )
+    elif held["change"] < 0 and held["pValue"] < 0.05:
+        level = "learned"
+        text = (
+            f"On pictures it never saw, the error is {-held['change']:.1%} lower than without the LoRA "
+            f"({held['improved']} of {held['pairs']} comparisons better). It has learned the subject."
+        )
+    elif held["change"] < 0:
+        level = "weak"
+        text = (
+            f"On pictures it never saw, the error is {-held['change']:.1%} lower, which may be chance "
+            f"(p = {held['pValue']:.2f}). More steps, a higher rank or more pictures should help."
+        )
+    else:
+        level = "overfitted"
+        text = (
+            f"On pictures it never saw, the error is {held['change']:.1%} higher than without the LoRA: it has "
+            "memorised the training pictures. Use fewer steps, a lower learning rate or more pictures."
+        )
+    hints = []
+    swap = readings.get("swap")
+    if held and swap and held["change"] < 0 and swap["change"] < 0.8 * held["change"]:
+        hints.append(
+            "The likeness also shows without the trigger word. A class word with prior weight 0.5 to 1 keeps them apart."
+        )
+    if pictures.get("copies"):
+        hints.append("Some samples are nearly copies of training pictures.")
+    if best is None:
+        reason = "It is the last step."
+    elif best == last:
+        reason = "The held-out loss was lowest at the last step; more steps may still help."
+    else:
+        reason = (
+            f"The held-out loss was lowest at step {best} and not lower at any of the later checks, up to step {last}."
+        )
+    return {"level": level, "text": text, "hints": hints, "recommendedStep": step, "reason": reason}
+
+
+def _pooled(latents: Any) -> Any:
+    """Return the middle of a picture as a vector; the border is mostly background."""
+    height, width = latents.shape[1:]
+    middle = latents[:, height // 5 : height - height // 5, width // 5 : width - width // 5]
+    return torch.nn.functional.adaptive_avg_pool2d(middle[None].float(), 8).flatten()
+
+
+def _latents(loop: Loop, image: Any) -> Any:
+    import numpy
+
+    vae = loop.loaded.pipe.vae
+    pixels = torch.from_numpy(numpy.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
+    with torch.no_grad():
+        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
+    return _pooled((latents[0] - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor)
+
+
+def _difference(a: Any, b: Any) -> float:
+    from PIL import ImageChops, ImageStat
+
+    return _mean(ImageStat.Stat(ImageChops.difference(a.convert("RGB"), b.convert("RGB"))).mean) / 255
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values) if values else math.nan

@@ -1,0 +1,120 @@
+"""Pictures drawn during training: the same prompts, seeds and sizes each time, with and without the trigger word."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dalla import imaging, paths
+from dalla.records.family import FAMILIES
+
+
+@dataclass(frozen=True)
+class SamplePrompt:
+    """One picture to draw at every occasion."""
+
+    index: int
+    prompt: str
+    seed: int
+    with_trigger: bool
+
+
+def prompts_for(config: Any, captions: list[str]) -> list[SamplePrompt]:
+    """Return the prompts: the user's, else two captions; each once more without the trigger word if it has it."""
+    texts = [p for p in (config.sample_prompts or []) if p.strip()]
+    trigger = config.trigger_word.strip()
+    texts = (
+        [p.replace("[trigger]", trigger) for p in texts] or list(dict.fromkeys(captions))[:2] or [trigger or "portrait"]
+    )
+    found: list[SamplePrompt] = []
+    for number, text in enumerate(texts):
+        bare = without_word(text, trigger)
+        found.append(SamplePrompt(len(found), text, config.sample_seed + number, bool(trigger) and bare != text))
+        if trigger and bare != text:
+            found.append(SamplePrompt(len(found), bare or config.class_word or "", config.sample_seed + number, False))
+    return found
+
+
+def without_word(text: str, word: str) -> str:
+    """Return a prompt without a word and without the comma that belonged to it."""
+    if not word:
+        return text
+    plain = re.sub(rf"(?<!\w){re.escape(word)}(?!\w)\s*,?", "", text, flags=re.IGNORECASE)
+    return re.sub(r"\s+", " ", plain).strip(" ,")
+
+
+class Sampler:
+    """Draws with the pipeline that is being trained. Prompts are encoded once, at the start (unless the text
+    encoders are trained), so those encoders can leave the memory."""
+
+    def __init__(
+        self, pipe: Any, family: Any, config: Any, prompts: list[SamplePrompt], device: str, native: int
+    ) -> None:
+        self._pipe, self._family, self._config = pipe, family, config
+        self.prompts = prompts
+        self._device = device
+        multiple = family.size_multiple(pipe)
+        self.side = max(multiple, min(config.resolution, native) // multiple * multiple)
+        facts = FAMILIES[family.name]
+        self._cfg = facts.cfg_scale if facts.cfg_scale is None or native > 256 else 4.0
+        self._encoded: dict[str, dict[str, Any]] = {}
+
+    def encode(self) -> None:
+        """Encode every prompt now and keep the tensors on the CPU."""
+        with torch.no_grad():
+            for prompt in self.prompts:
+                self._encoded[prompt.prompt] = self._arguments(prompt.prompt, "cpu")
+
+    def _arguments(self, prompt: str, device: str) -> dict[str, Any]:
+        guided = self._family.is_guided(self._cfg)
+        arguments = self._family.encode(self._pipe, prompt, "", guided).arguments
+        return {k: v.detach().to(device) if torch.is_tensor(v) else v for k, v in arguments.items()}
+
+    def draw(self, prompt: SamplePrompt) -> Any:
+        """Draw one picture: a PIL image. The training's random state and scheduler stay as they are."""
+        from dalla.diffusion.sampling import build_scheduler
+
+        pipe, family = self._pipe, self._family
+        own = pipe.scheduler
+        vae_was = pipe.vae.device
+        state = torch.get_rng_state()
+        denoiser = getattr(pipe, family.lora.denoiser)
+        training = denoiser.training
+        denoiser.eval()
+        try:
+            pipe.vae.to(self._device)
+            pipe.scheduler = build_scheduler(
+                dict(own.config), *(("euler", "simple") if family.flow else ("uni_pc", "normal")),
+                family=family.name, flow=family.flow,
+            )  # fmt: skip
+            with torch.no_grad(), torch.autocast(
+                self._device, enabled=self._device == "cuda" and denoiser.dtype != torch.float32, dtype=denoiser.dtype
+            ):  # fmt: skip
+                arguments = self._encoded.get(prompt.prompt) or self._arguments(prompt.prompt, self._device)
+                arguments = {k: v.to(self._device) if torch.is_tensor(v) else v for k, v in arguments.items()}
+                image = pipe(
+                    **arguments,
+                    **family.guidance(self._cfg, None),
+                    num_inference_steps=self._config.sample_steps,
+                    width=self.side,
+                    height=self.side,
+                    generator=torch.Generator("cpu").manual_seed(prompt.seed),
+                    output_type="pil",
+                ).images[0]
+        finally:
+            pipe.scheduler = own
+            pipe.vae.to(vae_was)
+            denoiser.train(training)
+            torch.set_rng_state(state)
+        return image
+
+    def write(self, folder: Path, step: int, prompt: SamplePrompt, image: Any) -> str:
+        """Save a sample as PNG; return its path relative to the run folder."""
+        name = f"samples/step_{step:06d}_{prompt.index}.png"
+        (folder / "samples").mkdir(exist_ok=True)
+        paths.write_atomic(folder / name, imaging.to_png(image), durable=False)
+        return name

@@ -1,0 +1,251 @@
+"""Get a run ready: read the set, load the model, put the layers on, compute latents and embeddings, free the rest.
+
+Everything that can be refused is refused here, before anything long starts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dalla import training_set
+from dalla.diffusion import hardware
+from dalla.diffusion.families import family as family_of
+from dalla.diffusion.training import base_model, dataset
+from dalla.diffusion.training.adapters import Adapters
+from dalla.diffusion.training.base_model import BaseModel
+from dalla.diffusion.training.objective import objective_for
+from dalla.diffusion.training.samples import Sampler, prompts_for, without_word
+from dalla.errors import InvalidInput
+from dalla.records.training import TrainingConfig
+from dalla.training_set import SetPicture, SetReport
+
+Tell = Callable[..., None]
+
+
+@dataclass
+class Prepared:
+    """A run's settings and pictures, before any model is in memory."""
+
+    config: TrainingConfig
+    model: BaseModel
+    report: SetReport
+    train: list[SetPicture]
+    held_out: list[SetPicture]
+    prior: SetReport | None
+    batches_per_epoch: int
+
+
+def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
+    """Check the settings and look at model and pictures. Loads nothing; raises what a person can act on."""
+    config.refuse_problems()
+    model = base_model.inspect(
+        Path(config.base_model), config.family, Path(config.models_folder) if config.models_folder else None
+    )
+    tell("phase", name="pictures", detail="Reading the pictures")
+    first = config.complete(model.family, 1, native_size=model.native_size)
+    multiple = _multiple(model)
+    bucket_step = math.lcm(first.bucket_step or 64, multiple)
+
+    def scan(folder: str) -> SetReport:
+        return training_set.scan(
+            folder, trigger_word=config.trigger_word, class_word=config.class_word, resolution=first.resolution or 512,
+            bucket_step=bucket_step, batch_size=first.batch_size or 1, masked_loss=config.masked_loss,
+            gradient_accumulation=first.gradient_accumulation or 1, repeats=config.repeats,
+        )  # fmt: skip
+
+    report = scan(config.dataset_folder)
+    dataset.refuse_empty(report)
+    train, held = dataset.hold_out(report.pictures, config.held_out(len(report.pictures)), config.seed)
+    config = config.complete(model.family, len(train), native_size=model.native_size).with_(bucket_step=bucket_step)
+    counts: dict[tuple[int, int], int] = {}
+    for picture in train:
+        counts[picture.bucket] = counts.get(picture.bucket, 0) + picture.repeats
+    batches = dataset.batches_per_epoch(list(counts.values()), config.batch_size or 1)
+    if not config.steps:
+        per_epoch = math.ceil(batches / (config.gradient_accumulation or 1))
+        config = config.with_steps((config.epochs or 1) * per_epoch)
+    prior = None
+    if config.prior_folder and config.prior_weight:
+        prior = training_set.scan(
+            config.prior_folder,
+            class_word=config.class_word,
+            resolution=config.resolution or 512,
+            bucket_step=bucket_step,
+        )
+        dataset.refuse_empty(prior)
+    if config.prior_weight and not config.prior_folder and not (config.trigger_word and config.class_word):
+        raise InvalidInput.field(
+            "priorWeight",
+            "Keeping what the model knows needs either a folder of pictures of the class, or a trigger word and a class word.",
+            remedy="Give both words (such as 'luna' and 'woman'), or a prior folder, or set the weight to 0.",
+        )
+    config.refuse_problems()
+    return Prepared(config, model, report, train, held, prior, batches)
+
+
+def _multiple(model: BaseModel) -> int:
+    """Return what picture sides must be multiples of, so that no layer rounds: from the model's own files."""
+    if not model.path.is_dir():
+        return {"sd15": 64, "sdxl": 32}.get(model.family, 16)
+    factor = 2 ** (len(base_model._json(model.path / "vae" / "config.json").get("block_out_channels") or [0]) - 1)
+    if model.family in ("sd15", "sdxl"):
+        levels = len(base_model._json(model.path / "unet" / "config.json").get("block_out_channels") or [0])
+        return int(factor * 2 ** (levels - 1))
+    return factor * 2
+
+
+@dataclass
+class Loaded:
+    """A model with LoRA layers, and everything computed ahead. `predict` and `autocast` are how it is asked."""
+
+    config: TrainingConfig
+    family: Any
+    pipe: Any
+    device: str
+    amp: Any  # torch dtype of autocast, or None
+    adapters: Adapters
+    objective: Any
+    texts: dataset.Texts
+    train: list[dataset.Example]
+    held_out: list[dataset.Example]
+    prior: list[dataset.Example]
+    sampler: Sampler
+    prediction: str
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def denoiser(self) -> Any:
+        return getattr(self.pipe, self.family.lora.denoiser)
+
+    def autocast(self) -> Any:
+        if self.amp is None:
+            return contextlib.nullcontext()
+        return torch.autocast("cuda" if self.device.startswith("cuda") else self.device, dtype=self.amp)
+
+    def predict(self, noised: Any, condition: dict[str, Any], sizes: Any) -> Any:
+        dtype = self.denoiser.dtype if self.amp is None else self.amp
+        condition = {name: tensor.to(dtype) for name, tensor in condition.items()}
+        return self.family.predict(self.pipe, noised.noisy.to(dtype), noised.level, condition, sizes)
+
+
+def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: None) -> Loaded:
+    """Load, encode, attach. `stop` is called between the long parts and may raise Cancelled."""
+    config, model = prepared.config, prepared.model
+    wanted = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
+    place = hardware.choose(config.device, wanted)
+    device = place.device
+    if "LOCAL_RANK" in os.environ and device == "cuda":
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    if device == "cpu" and place.precision == "fp16":
+        raise InvalidInput.field("mixedPrecision", "fp16 trains on graphics cards only.", remedy="Choose auto or bf16.")
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+        torch.backends.cudnn.allow_tf32 = True
+    family = family_of(model.family)
+    tell("phase", name="model", detail=f"Loading {model.path.name}")
+    pipe = family.load_pipeline(
+        model.path, place.dtype, parts=Path(config.models_folder) if config.models_folder else None
+    )
+    pipe.set_progress_bar_config(disable=True)
+    if device == "cpu":
+        hardware._set_threads(pipe)
+    notes: list[str] = []
+    stop()
+
+    told = 0.0
+    cache = dataset.Cache(Path(config.dataset_folder) / dataset.CACHE_FOLDER if config.cache_to_disk else None)
+    encoders = [c for c in ("text_encoder", "text_encoder_2", "text_encoder_3") if getattr(pipe, c, None) is not None]
+
+    def pictures(rows: list[SetPicture], folder: str, detail: str) -> list[dataset.Example]:
+        def progress(done: int, total: int) -> None:
+            stop()
+            nonlocal told
+            if done == 0 or time.monotonic() - told > 0.25:
+                told = time.monotonic()
+                tell("phase", name="latents", detail=detail, done=done, total=total)
+
+        return dataset.encode_pictures(pipe, Path(folder), rows, config, device, cache, progress) if rows else []
+
+    train = pictures(prepared.train, config.dataset_folder, "Encoding the pictures")
+    held = pictures(prepared.held_out, config.dataset_folder, "Encoding the pictures set aside")
+    prior_rows = prepared.prior.pictures if prepared.prior else []
+    prior = pictures(prior_rows, config.prior_folder or "", "Encoding the class pictures")
+
+    captions = [c for example in [*train, *held, *prior] for c in example.captions]
+    swapped = [swap(c, config) for c in captions]
+    length = family.text_length(pipe, [*captions, *swapped, ""], config.preset != "quick")
+    texts = dataset.Texts(pipe, family, length, device, place.dtype, live=config.train_text_encoder)
+    shown = prompts_for(config, [e.captions[0] for e in held or train])
+    sampler = Sampler(pipe, family, config, shown, device, model.native_size)
+    if not config.train_text_encoder:
+        for name in encoders:  # one after another: a T5 and a denoiser at once may not fit
+            getattr(pipe, name).to(device)
+        tell("phase", name="texts", detail="Encoding the captions")
+        # Swapped captions are needed for the report, and the empty one for dropped captions.
+        texts.prepare([*captions, *swapped, ""], cache, [getattr(pipe, name) for name in encoders])
+        sampler.encode()
+        for name in encoders:
+            setattr(pipe, name, None)
+        gc.collect()
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    stop()
+
+    notes += base_model.quantize(pipe, family, config.quantize, device)
+    adapters = Adapters(pipe, family, config)
+    denoiser = getattr(pipe, family.lora.denoiser)
+    if config.train_text_encoder:
+        for name in encoders:
+            getattr(pipe, name).to(device)
+    denoiser.to(device)
+    if config.gradient_checkpointing:
+        checkpointing(adapters)
+    if config.compile:
+        notes += _compile(denoiser, device)
+    for part in adapters.components().values():
+        part.train()
+    return Loaded(
+        config, family, pipe, device, place.dtype if place.dtype != torch.float32 else None, adapters,
+        objective_for(family, pipe, config), texts, train, held, prior, sampler,
+        "flow" if family.flow else str(pipe.scheduler.config.get("prediction_type", "epsilon")),
+        [*notes, *place.notes, *adapters.notes],
+    )  # fmt: skip
+
+
+def swap(caption: str, config: TrainingConfig) -> str:
+    """Return the caption with the class word in the place of the trigger word: what the likeness must not leak into."""
+    trigger, other = config.trigger_word.strip(), config.class_word.strip()
+    if not trigger:
+        return caption
+    bare = without_word(caption, trigger)
+    if not other or training_set.has_word(bare, other):
+        return bare
+    return f"{other}, {bare}" if bare else other
+
+
+def checkpointing(adapters: Adapters) -> None:
+    """Trade time for memory: activations are computed again on the way back."""
+    for part in adapters.components().values():
+        if hasattr(part, "enable_gradient_checkpointing"):
+            part.enable_gradient_checkpointing()
+        elif hasattr(part, "gradient_checkpointing_enable"):
+            part.gradient_checkpointing_enable()
+            part.enable_input_require_grads()
+
+
+def _compile(denoiser: Any, device: str) -> list[str]:
+    """Compile the repeated blocks where that pays (transformers on a graphics card)."""
+    if device != "cuda" or not getattr(denoiser, "_repeated_blocks", None):
+        return ["torch.compile is left out: for this model and device it costs more than it saves."]
+    denoiser.compile_repeated_blocks()
+    return []

@@ -1,0 +1,478 @@
+"""LoRA training for the web and the schedule: start, watch, pause, stop, resume; runs and their files.
+
+A run is a job of the kind `train_lora` in the gpu lane, so it takes turns with drawing and several runs queue.
+The training itself is another process (engines/trainer.py); `training_drive.py` is the job that looks after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from dalla.errors import Conflict, DallaError, NotFound, Unavailable
+from dalla.events import EventBus
+from dalla.jobs.base import JobQueue, TaskStore
+from dalla.paths import remove_stale_temps
+from dalla.records.family import FAMILIES
+from dalla.records.job import ACTIVE, Job
+from dalla.records.lora import Keep, RunNote
+from dalla.records.training import PRESETS, TrainingConfig
+from dalla.services.characters import Characters
+from dalla.services.file_trash import FileTrash
+from dalla.services.lora_shelf import LocalFiles, LoraShelf
+from dalla.services.notices import Notices
+from dalla.services.training_drive import Drive, Trainer, can_go_on
+from dalla.services.training_estimate import Estimates
+from dalla.services.training_plan import Plan, Planner, TrainWish, character_of
+from dalla.services.training_runs import LOG, RunFolder, RunFolders, RunState
+from dalla.services.training_sets import TrainingSets, file_url
+from dalla.settings import Settings
+from dalla.times import iso
+
+logger = logging.getLogger(__name__)
+
+KEEP_STATES_DAYS = 14  # what a finished run could be taken up from
+KEEP_FOLDERS_DAYS = 90  # folders of runs that the task list has forgotten
+MOST_ATTEMPTS = 8  # of looking after one run before its trainer is ended instead
+STALE_SECONDS = 120.0  # without an event this long, the page says so
+BEGAN = "The training has not begun yet."
+
+
+def _nothing() -> None:
+    return None
+
+
+class Training:
+    """Everything about training LoRAs. `shelf` holds the LoRAs, `sets` the training pictures."""
+
+    KIND = "train_lora"
+
+    def __init__(
+        self,
+        settings: Settings,
+        trainer: Trainer,
+        files: LocalFiles,
+        characters: Characters,
+        notices: Notices,
+        jobs: JobQueue,
+        tasks: TaskStore,
+        events: EventBus,
+        data_dir: Path,
+        *,
+        machine: Callable[[], dict[str, Any]] = dict,
+        free_memory: Callable[[], object] = _nothing,
+    ) -> None:
+        """`machine` answers a sample of the monitoring (gpuName, memoryTotal …); `free_memory` ends what else holds
+        the graphics card's memory, such as the built-in engine's child."""
+        self._settings = settings
+        self._trainer = trainer
+        self._files = files
+        self._characters = characters
+        self._jobs = jobs
+        self.tasks = tasks
+        self._events = events
+        self.folders = RunFolders(data_dir)
+        self.sets = TrainingSets(settings, FileTrash(data_dir, "training_data"))
+        self._lora_trash = FileTrash(data_dir, "loras")
+        self._set_trash = FileTrash(data_dir, "training_data")
+        self.shelf = LoraShelf(settings, files, characters, events, self._lora_trash)
+        self.estimates = Estimates(data_dir, machine)
+        self.planner = Planner(settings, files, self.sets, self.shelf, characters)
+        self._drive = Drive(
+            trainer, self.folders, self.shelf, files, characters, notices, events, tasks, self.estimates, free_memory
+        )
+        self._starting = threading.Lock()
+        self._ending: set[str] = set()
+        jobs.register(self.KIND, self._drive.run, lane="gpu", restartable=True)
+
+    # ------------------------------------------------------------ before and at the start
+
+    def options(self) -> dict[str, Any]:
+        """Return what a form needs: base models, families with presets, and whether training is possible here."""
+        why = self._trainer.missing()
+        return {
+            "available": why is None,
+            "reason": why,
+            "remedy": "Run 'make install'." if why else None,
+            "baseModels": self.planner.base_models(),
+            "presets": PRESETS,
+            "families": {name: family.label for name, family in FAMILIES.items()},
+        }
+
+    def estimate(self, wish: TrainWish, *, pictures: bool = True) -> dict[str, Any]:
+        """Say what a training would need and what speaks against it; nothing is started, no picture is kept.
+
+        Raises InvalidInput by field, NotFound, Conflict, Unavailable.
+        """
+        plan = self.planner.plan(wish, taken=self._reserved())
+        answer = self._estimate(plan)
+        if pictures:
+            folder = Path(plan.config.dataset_folder).name
+            answer["images"] = [
+                {**picture.to_json(), "fileUrl": file_url(folder, picture.file)} for picture in plan.report.pictures
+            ]
+        return answer
+
+    def _estimate(self, plan: Plan) -> dict[str, Any]:
+        answer = self.estimates.estimate(plan.config, plan.native, plan.report)
+        why = self._trainer.missing()
+        if why:
+            answer["checks"].insert(0, {"code": "trainer_missing", "level": "error", "message": why, "fix": "Run 'make install'."})  # fmt: skip
+        waiting = self.tasks.page(statuses=["queued", "running"], limit=500)[0]
+        ahead = [job for job in waiting if job.lane == "gpu"]
+        return {
+            "name": plan.config.name,
+            "trainingData": Path(plan.config.dataset_folder).name,
+            "baseModel": plan.model.name,
+            "family": plan.config.family,
+            "familyLabel": FAMILIES[plan.config.family or "sd15"].label,
+            "triggerWord": plan.config.trigger_word,
+            **answer,
+            "waiting": len(ahead),
+            "config": public_config(plan.config),
+        }
+
+    def start(self, wish: TrainWish) -> Job:
+        """Check everything that can be checked, keep pictures that came along, queue the run; return its job.
+
+        Raises InvalidInput by field, NotFound, Conflict (name taken), StorageError (disk), Unavailable.
+        """
+        if why := self._trainer.missing():
+            raise Unavailable(why, remedy="Run 'make install'.")
+        with self._starting:  # two calls must not get the same name
+            self.planner.check(wish, taken=self._reserved())  # before pictures are kept
+            folder = self.planner.take_pictures(wish)
+            plan = self.planner.plan(wish, taken=self._reserved(), dataset=folder)
+            estimate = self._estimate(plan)
+            self.estimates.refuse_when_impossible(estimate)
+            set_name = Path(plan.config.dataset_folder).name
+            note = RunNote(
+                task_id="",
+                name=plan.config.name,
+                character_id=wish.character_id,
+                dataset=set_name,
+                base_model=plan.model.name,
+                family=plan.config.family or "",
+                created_at=iso(datetime.now(UTC)),
+                wish={**wish.stored(), "trainingData": set_name},
+            )
+            payload = {
+                "config": plan.config.model_dump(mode="json"),
+                "note": note.to_json(),
+                "fingerprint": plan.report.fingerprint,
+            }
+            who = f" of {plan.character.name}" if plan.character else ""
+            title = f"Train LoRA '{plan.config.name}'{who}: {estimate['pictures']} pictures, {estimate['steps']} steps"
+            return self._jobs.submit(self.KIND, payload, title=title, character_id=wish.character_id)
+
+    def _reserved(self) -> set[str]:
+        """Names of LoRAs that are being trained or wait for it."""
+        names, cursor = set(), None
+        while True:
+            jobs, cursor, _ = self.tasks.page(statuses=sorted(ACTIVE), kind=self.KIND, limit=200, cursor=cursor)
+            names |= {str(job.payload["config"]["name"]) for job in jobs}
+            if cursor is None:
+                return names
+
+    # ------------------------------------------------------------ reading
+
+    def job(self, id: str, *, any_kind: bool = False) -> Job:
+        """Raises NotFound when there is no such run."""
+        job = self._jobs.get(id)
+        if job.kind != self.KIND and not any_kind:
+            raise NotFound(f"There is no training run with the id '{id}'.")
+        return job
+
+    def wait(self, id: str, timeout: float) -> Job:
+        """Return the run's job when it has ended or `timeout` seconds have passed."""
+        return self._jobs.wait(id, timeout)
+
+    def runs(self, **where: Any) -> tuple[list[dict[str, Any]], str | None, int]:
+        """Return (runs newest first, cursor, total). Takes statuses, character_id, limit, cursor."""
+        jobs, cursor, total = self.tasks.page(kind=self.KIND, **where)
+        shown = [job for job in jobs if not (job.finished and self._note(job).deleted)]
+        return [self.public(job) for job in shown], cursor, total - (len(jobs) - len(shown))
+
+    def public(self, job: Job, *, full: bool = False) -> dict[str, Any]:
+        """Return a run as the API shows it; `full` adds samples, checkpoints, warnings, report, config, request."""
+        folder = self.folders.folder(job.id)
+        state = folder.state()
+        note = folder.note() or RunNote.model_validate({**job.payload["note"], "taskId": job.id})
+        config = self.config(job)
+        last, validations = state.last, state.validations
+        losses = [v for v in validations if isinstance(v.get("loss"), int | float)]
+        best = min(losses, key=lambda v: v["loss"]) if losses else None
+        character = character_of(self._characters, job.character_id)
+        running = job.status == "running"
+        sign = folder.last_sign()
+        answer = {
+            "taskId": job.id,
+            "status": job.status,
+            "pausing": running and note.intent == "pause",
+            "stopping": running and job.cancel_requested,
+            "name": config.name,
+            "characterId": job.character_id,
+            "characterName": character.name if character else None,
+            "trainingData": note.dataset,
+            "baseModel": note.base_model,
+            "family": config.family,
+            "preset": config.preset,
+            "triggerWord": config.trigger_word or None,
+            "step": state.step,
+            "totalSteps": state.steps or config.steps,
+            "epoch": last.get("epoch"),
+            "totalEpochs": state.ready.get("epochs"),
+            "loss": last.get("loss"),
+            "learningRate": last.get("lr"),
+            "stepsPerSecond": last.get("stepsPerSecond") if running else None,
+            "etaSeconds": last.get("etaSeconds") if running else None,
+            "memoryBytes": last.get("memoryBytes"),
+            "phase": state.phase.get("name"),
+            "message": job.progress.message,
+            "validation": {
+                "base": validations[0].get("base") if validations else None,
+                "latest": losses[-1]["loss"] if losses else None,
+                "best": best["loss"] if best else None,
+                "bestStep": best.get("step") if best else None,
+            },
+            "lora": note.lora,
+            "error": job.error,
+            "stale": running and sign is not None and time.time() - sign > STALE_SECONDS,
+            "lastSignAt": iso(datetime.fromtimestamp(sign, UTC)) if sign else None,
+            "canResume": can_go_on(folder),
+            "actions": self._actions(job, note, folder),
+            "createdAt": job.created_at,
+            "startedAt": job.started_at,
+            "finishedAt": job.finished_at,
+            "title": job.title,
+        }
+        if full:
+            answer |= self._details(job, folder, state, note, config)
+        return answer
+
+    def _details(
+        self, job: Job, folder: RunFolder, state: RunState, note: RunNote, config: TrainingConfig
+    ) -> dict[str, Any]:
+        return {
+            "samples": folder.samples(),
+            "checkpoints": folder.checkpoints(),
+            "validations": state.validations,
+            "warnings": state.warnings,
+            "ladder": state.ladder,
+            "ready": state.ready,
+            "report": state.report,
+            "result": job.result,
+            "config": public_config(config),
+            "request": note.wish,
+            "logUrl": f"/api/lora/train/{job.id}/log",
+            "keep": note.keep,
+        }
+
+    @staticmethod
+    def _actions(job: Job, note: RunNote, folder: RunFolder) -> list[str]:
+        match job.status:
+            case "queued":
+                return ["cancel"]
+            case "running":
+                going = [] if note.intent or job.cancel_requested else ["pause", "save", "sample"]
+                return [*going, "resume", "cancel"] if note.intent == "pause" else [*going, "cancel"]
+            case "paused":
+                return ["resume", "cancel"]
+            case "completed":
+                return ["clone", "delete"]
+        return ["resume" if can_go_on(folder) else "retry", "clone", "delete"]
+
+    def config(self, job: Job) -> TrainingConfig:
+        return TrainingConfig.model_validate(job.payload["config"])
+
+    def metrics(self, id: str, since: int = 0) -> dict[str, Any]:
+        """Return the curves after a step. Raises NotFound."""
+        return self.folders.folder(self.job(id).id).metrics(since)
+
+    def log_file(self, id: str) -> Path:
+        """Return the log of the trainer (it may not be there yet). Raises NotFound."""
+        return self.folders.folder(self.job(id).id).path / LOG
+
+    # ------------------------------------------------------------ wishes while it runs
+
+    def pause(self, id: str) -> Job:
+        """Save the state, end the trainer and free the lane and its memory. Raises Conflict, NotFound."""
+        job = self.job(id)
+        if job.status == "paused":
+            return job
+        if job.status != "running":
+            raise Conflict(
+                BEGAN if job.status == "queued" else f"The training is {job.status}.",
+                remedy="Cancel it instead; it can be started again later." if job.status == "queued" else None,
+            )
+        self._note(job, intent="pause")
+        return self._jobs.get(id)
+
+    def resume(self, id: str) -> Job:
+        """Go on where it was paused, interrupted or stopped; a pause that was only asked for is taken back.
+
+        Raises Conflict (running, finished), NotFound.
+        """
+        job = self.job(id)
+        if job.status == "paused":
+            self._note(job, intent=None, keep="checkpoints")
+            job = self.tasks.transition(id, "queued", only_from={"paused"}, message="")
+            self._events.publish("task.updated", job.public())
+            return job
+        if job.status == "running" and self._note(job).intent == "pause":
+            self._note(job, intent=None)
+            return job
+        if job.status in ("failed", "cancelled", "interrupted"):
+            taken = self._reserved()
+            if job.payload["config"]["name"] in taken or self.shelf.exists(job.payload["config"]["name"]):
+                raise Conflict(
+                    f"There is a LoRA called '{job.payload['config']['name']}' meanwhile.",
+                    remedy="Clone the run: it gets a new name.",
+                )
+            if self.folders.folder(id).note() is not None:
+                self._note(job, intent=None, keep="checkpoints")
+            return self._jobs.retry(id)
+        raise Conflict(f"The training is {job.status}; there is nothing to resume.")
+
+    def cancel(self, id: str, keep: Keep = "checkpoints") -> Job:
+        """Stop it and keep a LoRA, the checkpoints or nothing. Raises Conflict when it has ended, NotFound."""
+        job = self.job(id)
+        if job.finished:
+            raise Conflict(f"The training has ended already: it is {job.status}.")
+        if job.status != "queued":
+            note = self._note(job, keep=keep, intent="cancel" if job.status == "running" else None)
+            if job.status == "paused":
+                cancelled = self._jobs.cancel(id)
+                sentence = self._drive._stopped(self.folders.folder(id), note, self.config(job))
+                logger.info("%s: %s", id, sentence)
+                return cancelled
+        return self._jobs.cancel(id)
+
+    def save(self, id: str) -> None:
+        """Ask for a checkpoint after the present step. Raises Conflict when nothing runs, NotFound."""
+        self._at_work(id).save()
+
+    def sample(self, id: str) -> None:
+        """Ask for sample pictures after the present step. Raises Conflict when nothing runs, NotFound."""
+        self._at_work(id).sample()
+
+    def _at_work(self, id: str) -> Any:
+        job = self.job(id)
+        process = self._trainer.attach(self.folders.folder(id).path) if job.status == "running" else None
+        if process is None:
+            raise Conflict(BEGAN if job.status in ("queued", "running") else f"The training is {job.status}.")
+        return process
+
+    def _note(self, job: Job, **changes: Any) -> RunNote:
+        folder = self.folders.folder(job.id)
+        note = folder.note() or RunNote.model_validate({**job.payload["note"], "taskId": job.id})
+        return folder.save_note(note.with_(**changes)) if changes else note
+
+    # ------------------------------------------------------------ checkpoints, deletion
+
+    def use_checkpoint(self, id: str, step: int) -> dict[str, Any]:
+        """Make the LoRA of a checkpoint: on the shelf under a fresh name, and with the run's character.
+
+        Raises NotFound, StorageError.
+        """
+        job = self.job(id)
+        folder, config, note = self.folders.folder(id), self.config(job), self._note(job)
+        name = self._drive.take_checkpoint(folder, note, config, step)
+        attached, notes = self._drive.attach(name, note, config)
+        return {**self.shelf.get(name), "attached": attached, "notes": notes}
+
+    def delete_run(self, id: str) -> int:
+        """Delete what a finished run left on the disk and forget it; return the bytes. Its LoRAs stay on the shelf.
+
+        Raises NotFound, Conflict while it is active.
+        """
+        job = self.job(id)
+        if not job.finished:
+            raise Conflict("The training has not ended.", remedy="Stop it first.")
+        if self._trainer.attach(self.folders.folder(id).path) is not None:
+            raise Conflict("The trainer is still ending.", remedy="Try again in a moment.")
+        note = self._note(job, deleted=True, settled=True)
+        freed = self.folders.delete(id)
+        self.folders.folder(id).save_note(note)  # so that lists leave it out until its task is forgotten
+        return freed
+
+    # ------------------------------------------------------------ the clock
+
+    def tick(self) -> int:
+        """Find runs that outlived the dashboard, and end trainers whose run was cancelled; return how many."""
+        count = 0
+        for folder in self.folders.all():
+            note = folder.note()
+            if note is None or note.settled:
+                continue
+            with contextlib.suppress(DallaError):
+                count += self._look_after(folder, note)
+        return count
+
+    def _look_after(self, folder: RunFolder, note: RunNote) -> int:
+        job = self._jobs.get(folder.id)
+        if job.status in ("queued", "running", "paused"):
+            return 0
+        process = self._trainer.attach(folder.path)
+        state = folder.state()
+        unseen = process is not None or (state.closing is not None and state.closing_end > note.attempt_offset)
+        if job.status in ("interrupted", "failed") and unseen and job.attempt < MOST_ATTEMPTS:
+            logger.warning("The training %s goes on (or ended) without its task; taking it up again", folder.id)
+            self._jobs.retry(folder.id)
+            return 1
+        if process is not None and folder.id not in self._ending:
+            self._ending.add(folder.id)
+            threading.Thread(target=self._end, args=(folder, process), name="training-end", daemon=True).start()
+            return 1
+        return 0
+
+    def _end(self, folder: RunFolder, process: Any) -> None:
+        """End a trainer whose task is over (cancelled while the app was closing)."""
+        try:
+            process.cancel(lambda event: None)
+            folder.change_note(settled=True, intent=None, ended_kind="cancelled")
+        except DallaError as exc:
+            logger.warning("The trainer of %s could not be ended: %s", folder.id, exc.detail)
+        finally:
+            self._ending.discard(folder.id)
+
+    def housekeeping(self, trash_days: float) -> None:
+        """Empty the trash, delete states that finished runs keep for resuming, and folders nobody knows any more."""
+        self._lora_trash.purge(trash_days)
+        self._set_trash.purge(trash_days)
+        remove_stale_temps(self.shelf.root)
+        now = time.time()
+        for folder in self.folders.all():
+            age = (now - (folder.last_sign() or folder.path.stat().st_mtime)) / 86_400
+            try:
+                job = self._jobs.get(folder.id)
+            except NotFound:
+                if age > KEEP_FOLDERS_DAYS and self._trainer.attach(folder.path) is None:
+                    self.folders.delete(folder.id)
+                continue
+            if job.status == "completed" and age > KEEP_STATES_DAYS:
+                for state in (folder.path / "checkpoints").glob("*/state.pt"):
+                    with contextlib.suppress(OSError):
+                        state.unlink()
+
+
+def public_config(config: TrainingConfig) -> dict[str, Any]:
+    """Return a config as the API shows it: camelCase, folders by their names only."""
+    hidden = {"output_folder", "run_folder", "models_folder", "resume_from", "dataset_folder", "base_model"}
+    return config.to_json(exclude=hidden)
+
+
+def train_task(training: Training) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], list[dict[str, str]]]]:
+    """Return (handler, validate) for scheduled tasks of the type `train_lora`."""
+    from dalla.services.training_task import handler, validate
+
+    return (lambda work: handler(training, work)), validate
+
+
+__all__ = ["TrainWish", "Training", "public_config", "train_task"]

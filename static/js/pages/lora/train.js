@@ -1,0 +1,406 @@
+/** The Train tab: pictures, who, quality; what it will need and what speaks against it; start. */
+import { api, idempotencyKey, isAbort } from "../../api.js";
+import { copyText, emptyState, errorState, skeleton } from "../../components/states.js";
+import { busy, debounce, onAction, render, url } from "../../dom.js";
+import { bytes, plural } from "../../format.js";
+import { html, icon } from "../../html.js";
+import { toast } from "../../notices.js";
+import { draft } from "../../prefs.js";
+import { session } from "../../session.js";
+import { fillParams, formView, hintParams, mark, selects } from "./form.js";
+import { DEFAULT_PRESET, FIELDS, fromText, groupOf, parse, PRESETS, setIn, toBody } from "./params.js";
+import { picturesSection } from "./pictures.js";
+import { factsOf, fixOf, isNote, pieces } from "./words.js";
+
+const kept = draft("lora-train");
+const fresh = () => ({ characterId: "", trainingData: "", baseModel: "", name: "", triggerWord: "", params: { preset: DEFAULT_PRESET } });
+
+/** @param {HTMLElement} root @param {{opened: (taskId: string) => void}} page */
+export function trainTab(root, page) {
+  let wish = fresh(),
+    auto = { name: true, triggerWord: true },
+    options = null,
+    sets = null,
+    estimate = null,
+    problem = null,
+    failed = null,
+    busyUpload = "",
+    uploadFailed = [],
+    turn = null,
+    thinking = false,
+    startKey = "",
+    ready = null;
+  const bad = new Map(); // fields whose text is no value
+  const saved = kept.load();
+  if (saved?.wish?.params) {
+    wish = { ...fresh(), ...saved.wish };
+    auto = { ...auto, ...saved.auto };
+  }
+
+  render(
+    root,
+    html`<div class="lo-train"><div class="lo-main">${formView()}<section class="panel stack-3 lo-set-pictures" hidden aria-label="Pictures of the training set"></section></div>
+    <aside class="lo-side" aria-label="What it will need"><div class="lo-estimate"></div></aside></div>
+    <div class="form-bar lo-start"><p class="lo-start-said small" role="status"></p><span class="spacer"></span><button type="button" class="btn btn-primary btn-large" data-action="start" data-primary>${icon("bolt")}Start training</button></div>`,
+  );
+  const $ = (selector) => root.querySelector(selector);
+  const form = $("form");
+  const pictures = picturesSection($(".lo-set-pictures"), { set: () => wish.trainingData, trigger: () => estimate?.triggerWord ?? wish.triggerWord, changed: () => changed({ sets: true }) });
+
+  // ---------------------------------------------------------------- painting
+
+  function paintSelects() {
+    const lists = selects({ wish, sets: sets ?? [], options, characters: session.known });
+    for (const [name, markup] of Object.entries(lists)) {
+      render(form.elements[name], markup);
+      form.elements[name].value = wish[name] ?? "";
+    }
+    $("[data-action=set-delete]").hidden = !wish.trainingData;
+    $(".lo-new-set").hidden = Boolean(wish.trainingData);
+    const who = session.find(wish.characterId)?.name ?? "";
+    $("#lo-new-set").placeholder = who || "pictures";
+    const model = options?.baseModels.find((m) => m.name === (wish.baseModel || estimate?.baseModel));
+    $(".lo-model-note").textContent = model ? [wish.baseModel ? "" : `Uses ${model.label}.`, model.note, model.nativeSize ? `Made for ${model.nativeSize} px.` : ""].filter(Boolean).join(" ") : "The model the character is drawn with.";
+  }
+  function paintFields() {
+    for (const name of ["name", "triggerWord"]) {
+      const el = form.elements[name];
+      if (el !== document.activeElement) el.value = auto[name] ? (estimate?.[name] ?? "") : wish[name];
+    }
+    fillParams(form, wish);
+    hintParams(form, wish, estimate?.config);
+    if (document.activeElement !== $("#lo-json")) $("#lo-json").value = JSON.stringify(toBody(wish, auto), null, 2);
+  }
+  function paintUpload() {
+    render(
+      $(".lo-upload"),
+      html`${busyUpload && html`<p class="small">${icon("upload")} ${busyUpload}</p>`}${uploadFailed.length > 0 && html`<details open><summary class="small">${plural(uploadFailed.length, "file")} could not be used</summary><ul class="small consequences">${uploadFailed.map((f) => html`<li><span class="mono">${f.id}</span>: ${f.detail}</li>`)}</ul></details>`}`,
+    );
+  }
+  const checkRow = (check) => {
+    const fix = fixOf(check);
+    const tone = check.level === "error" ? "bad" : isNote(check) ? "info" : "warn";
+    return html`<li class="lo-check is-${tone}" data-key="${check.code}">${icon({ bad: "error", warn: "alert", info: "info" }[tone], { bad: "Stops the training", warn: "Warning", info: "Note" }[tone])}<div><p>${check.message}</p>${check.fix && html`<p class="small muted">${check.fix}</p>`}${fix && html`<button type="button" class="btn btn-small" data-action="${fix.act}" data-value="${fix.value ?? ""}">${fix.label}</button>`}</div></li>`;
+  };
+  function paintEstimate() {
+    const side = $(".lo-estimate");
+    const blocked = whyNot();
+    if (failed && !options) render(side, errorState(failed, { title: "The page could not be loaded", action: "reload" }));
+    else if (!options || (!estimate && thinking)) render(side, html`<section class="panel">${skeleton("lines", 8)}</section>`);
+    else if (!wish.trainingData && !problem) render(side, html`<section class="panel">${emptyState({ icon: "image", title: "Begin with pictures", text: "Drop 10 to 30 pictures of one character, or choose a training set. What the training will need is shown here before it starts.", compact: true })}</section>`);
+    else if (problem)
+      render(
+        side,
+        html`<section class="panel lo-problem-panel" role="alert"><h2>${icon("alert")}This cannot start yet</h2><p>${problem.message}</p>${problem.remedy && html`<p class="small muted">${problem.remedy}</p>`}${problem.problem?.suggestion && html`<button type="button" class="btn btn-small" data-action="use-name" data-value="${problem.problem.suggestion}">Use ${problem.problem.suggestion}</button>`}${problem.code === "network" && html`<button type="button" class="btn btn-small" data-action="again">${icon("refresh")}Try again</button>`}</section>`,
+      );
+    else if (estimate)
+      render(
+        side,
+        html`<section class="panel ${thinking ? "is-old" : ""}"><header class="panel-head"><h2>What it will need</h2></header><dl class="lo-facts">${factsOf(estimate).map(([label, value, note]) => html`<div data-key="${label}"><dt>${label}</dt><dd><strong>${value}</strong>${note && html`<span class="small muted">${note}</span>`}</dd></div>`)}</dl>
+      ${estimate.waiting > 0 && html`<p class="small muted">${icon("clock")} ${plural(estimate.waiting, "task")} before it; the GPU does one thing at a time.</p>`}
+      <details class="lo-buckets"><summary class="small">${plural(estimate.buckets.length, "bucket")}</summary><ul class="small muted">${estimate.buckets.map((b) => html`<li>${b.width} × ${b.height}: ${plural(b.pictures, "picture")}, ${plural(b.batches, "batch", "batches")}</li>`)}</ul></details>
+      <details class="lo-buckets"><summary class="small">Where the memory goes</summary><ul class="small muted">${Object.entries(estimate.memory?.parts ?? {}).map(([key, value]) => html`<li>${{ weights: "Base model", lora: "LoRA and optimizer", activations: "Activations", overhead: "Program", caching: "Preparing the pictures (before)" }[key] ?? key}: ${bytes(value)}</li>`)}</ul></details></section>
+      <section class="panel"><header class="panel-head"><h2>Before you start</h2></header>${estimate.checks.length ? html`<ul class="lo-checks">${estimate.checks.map(checkRow)}</ul>` : html`<p class="lo-clear">${icon("ok")} Nothing speaks against it.</p>`}</section>`,
+      );
+    const start = $("[data-action=start]");
+    start.disabled = Boolean(blocked);
+    $(".lo-start-said").textContent = blocked || (estimate ? `${plural(estimate.pictures, "picture")}, ${plural(estimate.steps, "step")}${estimate.waiting ? `, after ${plural(estimate.waiting, "task")}` : ""}` : "");
+  }
+  function whyNot() {
+    if (options && !options.available) return `${options.reason} ${options.remedy ?? ""}`;
+    if (busyUpload) return "Pictures are being uploaded.";
+    if (bad.size) return "A setting is not a value.";
+    if (problem) return problem.message;
+    if (!wish.trainingData) return "Choose pictures first.";
+    if (!estimate) return thinking ? "Working out what it needs…" : "Choose pictures first.";
+    return estimate.checks.find((c) => c.level === "error")?.message ?? "";
+  }
+  function paint() {
+    paintSelects();
+    paintFields();
+    paintUpload();
+    paintEstimate();
+  }
+
+  // ---------------------------------------------------------------- asking
+
+  const badErrors = () => [...bad].map(([field, message]) => ({ field, message }));
+  async function ask() {
+    turn?.abort();
+    if (!options || bad.size) {
+      mark(form, badErrors());
+      return paintEstimate();
+    }
+    if (!wish.trainingData) {
+      estimate = problem = null;
+      pictures.show([], []);
+      mark(form, []);
+      return paint();
+    }
+    const mine = (turn = new AbortController());
+    thinking = true;
+    paintEstimate();
+    try {
+      const answer = await api.post("/api/lora/estimate", toBody(wish, auto), { signal: mine.signal });
+      if (mine !== turn) return undefined;
+      estimate = answer;
+      problem = null;
+      mark(form, []);
+      pictures.show(answer.images, answer.skipped);
+    } catch (error) {
+      if (isAbort(error) || mine !== turn) return undefined;
+      problem = error;
+      const errors = error.code === "conflict" && error.problem?.suggestion ? [{ field: "name", message: error.message }] : (error.errors ?? []);
+      mark(form, errors);
+      for (const e of errors) openGroup(groupOf(e.field ?? ""));
+      if (error.status === 404 || errors.some((e) => e.field === "trainingData")) pictures.show([], []);
+      else if (!estimate || estimate.trainingData !== wish.trainingData) await showSet(mine);
+    } finally {
+      if (mine === turn) thinking = false;
+    }
+    return mine === turn ? paint() : undefined;
+  }
+  /** The pictures alone, when the rest of the wish cannot be worked out. */
+  async function showSet(mine) {
+    try {
+      const report = await api.get(`/api/lora/training-data/${encodeURIComponent(wish.trainingData)}`, { signal: mine.signal });
+      if (mine === turn) pictures.show(report.images, report.skipped);
+    } catch {
+      /* the panel says what is wrong */
+    }
+  }
+  const soon = debounce(ask, 350);
+  async function loadSets() {
+    sets = await api.get("/api/lora/training-data");
+  }
+  /** Something about the wish or its pictures is new. */
+  async function changed({ sets: again = false, now = false } = {}) {
+    startKey = "";
+    kept.save({ wish, auto });
+    if (again) await loadSets().catch((error) => toast.error(error));
+    paint();
+    if (now || again) return ask();
+    return soon();
+  }
+
+  async function load() {
+    failed = null;
+    try {
+      [options] = await Promise.all([api.get("/api/lora/options"), loadSets(), session.characters().catch(() => [])]);
+    } catch (error) {
+      failed = error;
+      sets ??= [];
+      return paint();
+    }
+    if (wish.characterId && session.known.length && !session.find(wish.characterId)) wish = { ...wish, characterId: "" };
+    if (wish.trainingData && !sets.some((s) => s.name === wish.trainingData)) wish = { ...wish, trainingData: "" };
+    if (!saved && session.characterId) chooseCharacter(session.characterId);
+    paint();
+    return ask();
+  }
+  function chooseCharacter(id) {
+    wish = { ...wish, characterId: id };
+    const name = (session.find(id)?.name ?? "").toLowerCase();
+    const own = name && (sets ?? []).find((s) => s.name.toLowerCase() === name.replace(/\s+/g, "-"));
+    if (own && !wish.trainingData) wish = { ...wish, trainingData: own.name };
+  }
+
+  // ---------------------------------------------------------------- pictures in
+
+  async function upload(files, refused) {
+    uploadFailed = refused.map((f) => ({ id: f.name, detail: "This kind of file cannot be trained on." }));
+    if (busyUpload) return toast.info("Wait until the pictures before are uploaded.");
+    if (!files.length) return paintUpload();
+    const parts = pieces(files);
+    let name = wish.trainingData || $("#lo-new-set").value.trim();
+    const done = { files: 0, duplicates: 0, captions: 0 };
+    let sent = 0;
+    try {
+      for (const part of parts) {
+        const data = new FormData();
+        if (name) data.set("name", name);
+        else if (wish.characterId) data.set("characterId", wish.characterId);
+        else data.set("name", "pictures");
+        part.forEach((f) => data.append("files", f));
+        busyUpload = `Uploading ${sent + 1} to ${sent + part.length} of ${files.length}…`;
+        paintUpload();
+        paintEstimate();
+        try {
+          const answer = await api.upload("/api/lora/upload", data);
+          name = answer.trainingData;
+          done.files += answer.files.length;
+          done.duplicates += answer.duplicates.length;
+          uploadFailed.push(...answer.failed);
+        } catch (error) {
+          if (error.status !== 422 || !(error.errors ?? []).length || error.errors.some((e) => e.field === "name")) throw error;
+          uploadFailed.push(...error.errors.map((e) => ({ id: e.message.split(": ")[0], detail: e.message.split(": ").slice(1).join(": ") || e.message })));
+        }
+        sent += part.length;
+      }
+    } catch (error) {
+      toast.error(error);
+    }
+    busyUpload = "";
+    if (done.files || done.duplicates) {
+      const detail = done.duplicates ? `${plural(done.duplicates, "picture")} were there already.` : "";
+      toast.success(`${plural(done.files, "picture")} added to ${name}`, { detail });
+      wish = { ...wish, trainingData: name };
+      $("#lo-new-set").value = "";
+    }
+    return changed({ sets: true });
+  }
+
+  // ---------------------------------------------------------------- wiring
+
+  function openGroup(key) {
+    if (!key) return;
+    $(".lo-advanced").open = true;
+    const group = root.querySelector(`[data-group="${key}"]`);
+    if (group) group.open = true;
+  }
+  form.addEventListener("submit", (event) => event.preventDefault());
+  form.addEventListener("input", ({ target }) => {
+    const { name, value } = target;
+    if (name === "preset") {
+      wish = { ...wish, params: { ...wish.params, preset: value } };
+      return changed({ now: true });
+    }
+    if (name === "name" || name === "triggerWord") {
+      auto = { ...auto, [name]: name === "name" && value.trim() === "" };
+      wish = { ...wish, [name]: value.trim() };
+      return changed();
+    }
+    if (name?.startsWith("params.")) {
+      const field = FIELDS.find((f) => `params.${f.name}` === name);
+      const text = target.type === "number" && target.validity?.badInput ? "?" : value;
+      const found = parse(field, text);
+      if (found.message) bad.set(name, found.message);
+      else {
+        bad.delete(name);
+        wish = { ...wish, params: setIn(wish.params, field.name, found.value) };
+      }
+      return changed();
+    }
+    return undefined;
+  });
+  form.addEventListener("change", ({ target }) => {
+    if (!["trainingData", "characterId", "baseModel"].includes(target.name)) return undefined;
+    if (target.name === "characterId") chooseCharacter(target.value);
+    else wish = { ...wish, [target.name]: target.value };
+    if (target.name === "trainingData") uploadFailed = [];
+    return changed({ now: true });
+  });
+  form.addEventListener("focusout", ({ target }) => {
+    if (target.name === "name" && auto.name) paintFields();
+  });
+  root.addEventListener("drop-zone:files", ({ detail }) => upload(detail.files, detail.refused));
+
+  onAction(root, {
+    reload: () => load(),
+    again: () => ask(),
+    "use-name": (_e, el) => {
+      wish = { ...wish, name: el.dataset.value };
+      auto = { ...auto, name: false };
+      changed({ now: true });
+    },
+    focus: (_e, el) => form.elements[el.dataset.value]?.focus(),
+    "focus-drop": () => $("drop-zone input")?.focus(),
+    "show-problem": (_e, el) => pictures.problem(el.dataset.value),
+    "show-skipped": () => pictures.skipped(),
+    "remove-copies": (_e, el) => busy(el, () => pictures.removeCopies()),
+    "open-group": (_e, el) => {
+      openGroup(el.dataset.value);
+      const group = root.querySelector(`[data-group="${el.dataset.value}"]`);
+      group?.scrollIntoView({ block: "center" });
+      group?.querySelector("summary").focus();
+    },
+    "reset-params": () => {
+      bad.clear();
+      wish = { ...wish, params: { preset: wish.params.preset } };
+      changed({ now: true });
+    },
+    "set-delete": (_e, el) =>
+      busy(el, async () => {
+        const name = wish.trainingData;
+        try {
+          const { trashId } = await api.delete(`/api/lora/training-data/${encodeURIComponent(name)}`);
+          wish = { ...wish, trainingData: "" };
+          toast.success(`Training set ${name} deleted`, {
+            undo: async () => {
+              await api.post("/api/lora/training-data/restore", { trashId });
+              wish = { ...wish, trainingData: name };
+              await changed({ sets: true });
+            },
+          });
+        } catch (error) {
+          toast.error(error);
+        }
+        await changed({ sets: true });
+      }),
+    "json-apply": () => {
+      const found = fromText($("#lo-json").value);
+      const slot = $("#lo-json-error");
+      slot.hidden = !found.problems.length;
+      render(slot, html`${found.problems.map((p) => html`<p>${p}</p>`)}`);
+      if (!found.wish) return;
+      wish = { ...fresh(), ...found.wish };
+      auto = { name: !found.wish.name, triggerWord: found.wish.triggerWord === undefined };
+      bad.clear();
+      toast.success("The form follows the config");
+      changed({ now: true });
+    },
+    "json-copy": () => copyText($("#lo-json").value, "Config copied"),
+    "json-full": () => (estimate ? copyText(JSON.stringify({ ...toBody(wish, auto), params: undefined, ...estimate.config }, null, 2), "Every setting copied") : toast.info("Choose pictures first; then every setting is known.")),
+    start: (_e, el) =>
+      busy(el, async () => {
+        if (whyNot()) return;
+        startKey ||= idempotencyKey();
+        try {
+          const answer = await api.post("/api/lora/train", toBody(wish, auto), { idempotencyKey: startKey });
+          startKey = "";
+          wish = { ...wish, name: "" };
+          auto = { ...auto, name: true };
+          estimate = null;
+          kept.save({ wish, auto });
+          page.opened(answer.taskId);
+        } catch (error) {
+          if (error.code !== "network") startKey = "";
+          mark(form, error.errors ?? []);
+          toast.error(error);
+        }
+      }),
+  });
+  document.addEventListener("session:characters", paintSelects);
+
+  return {
+    /** Shown: load, or bring up to date. */
+    async show() {
+      const clone = url.get("clone");
+      if (clone) {
+        url.set({ clone: null });
+        try {
+          const run = await api.get(`/api/lora/train/${encodeURIComponent(clone)}`);
+          wish = { ...fresh(), ...run.request, params: { preset: DEFAULT_PRESET, ...fromText(JSON.stringify(run.request ?? {})).wish?.params } };
+          const named = Boolean(run.request?.name) || Boolean(run.name);
+          if (named) wish.name = "";
+          auto = { name: true, triggerWord: run.request?.triggerWord === undefined };
+          toast.info(`Settings of ${run.name}`, { detail: "Change what you like; it gets a new name." });
+        } catch (error) {
+          toast.error(error);
+        }
+      }
+      const character = url.get("characterId"),
+        set = url.get("set");
+      if (set) wish = { ...wish, trainingData: set };
+      if (character) wish = { ...wish, characterId: character };
+      if (set || character) url.set({ set: null, characterId: null });
+      if (ready && !clone && !set && !character) {
+        await ready;
+        return changed({ sets: true });
+      }
+      ready = load();
+      return ready;
+    },
+    presetLabel: (key) => PRESETS.find((p) => p.key === key)?.label ?? key,
+  };
+}

@@ -1,0 +1,90 @@
+"""Learning itself: twelve drawn pictures, the starter model, the CPU. Not "it ran": it learned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+from dalla.diffusion.families import family  # noqa: E402
+from dalla.diffusion.loras import Loras, Use  # noqa: E402
+from dalla.diffusion.sampling import build_scheduler  # noqa: E402
+from tests.diffusion import character  # noqa: E402
+from tests.diffusion.training_kit import Ran, train  # noqa: E402
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),  # 40 s of one CPU, however busy the machine is
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
+]
+STARTER = Path(__file__).parents[2] / "models" / "starter"
+PROMPTS = [
+    f"{character.TRIGGER}, a woman, smiling, wearing a red hoodie, blue background",
+    f"{character.TRIGGER}, a woman, surprised, wearing a yellow t-shirt, gray background",
+    f"{character.TRIGGER}, a woman, neutral expression, wearing a white sweater, orange background",
+    f"{character.TRIGGER}, a woman, smiling, wearing a blue sweater, pink background",
+    f"{character.TRIGGER}, a woman, smiling, wearing a teal t-shirt, white background",
+    f"{character.TRIGGER}, a woman, neutral expression, wearing an orange hoodie, teal background",
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    root = tmp_path_factory.mktemp("luna")
+    return train(
+        STARTER, character.write(root / "luna", 16), root, name="luna", trigger_word=character.TRIGGER,
+        class_word="woman", preset="quick", steps=160, batch_size=4, resolution=128, rank=8, learning_rate=2e-3,
+        targets="full", conv_rank=8, warmup=0.05, lr_scheduler="cosine", caption_dropout=0.05,
+        validation={"count": 4, "every": 40, "timesteps": 4, "noises": 1},
+    )  # fmt: skip
+
+
+def test_the_error_on_pictures_it_never_saw_falls(trained: Ran) -> None:
+    assert trained.code == 0, trained.last
+    held = trained.last["report"]["readings"]["heldOut"]
+    assert held["change"] < -0.2, held
+    assert held["improved"] > 0.9 * held["pairs"] and held["pValue"] < 0.001
+    assert held["picturesImproved"] == held["pictures"] == 4
+    assert trained.last["report"]["verdict"]["level"] == "learned"
+    told = trained.of("validation")
+    assert told[0]["step"] == 0 and told[0]["loss"] == told[0]["base"]
+    assert len(told[0]["perPicture"]) == 4
+
+
+def test_the_best_checkpoint_is_the_one_delivered(trained: Ran) -> None:
+    readings = {e["step"]: e["loss"] for e in trained.of("validation") if e["step"]}
+    assert trained.last["step"] == min(readings, key=lambda step: readings[step])
+    best = [e for e in trained.of("checkpoint") if e["best"]]
+    assert best[-1]["step"] == trained.last["step"]
+
+
+def test_the_hair_of_the_same_seeds_turns(trained: Ran) -> None:
+    fam = family("sd15")
+    pipe = fam.load_pipeline(STARTER, torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    pipe.scheduler = build_scheduler(dict(pipe.scheduler.config), "uni_pc", "normal", family="sd15", flow=False)
+    loras = Loras(pipe, fam)
+
+    def turned(uses: list[Use]) -> int:
+        assert loras.apply(uses) == []
+        count = 0
+        for number, prompt in enumerate(PROMPTS):
+            arguments: dict[str, Any] = fam.encode(pipe, prompt, "", True).arguments
+            with torch.inference_mode():
+                image = pipe(
+                    **arguments, guidance_scale=4.0, num_inference_steps=10, width=128, height=128,
+                    generator=torch.Generator().manual_seed(100 + number),
+                ).images[0]  # fmt: skip
+            left, right = character.hair(image)
+            count += left + right
+        return count
+
+    before = turned([])
+    after = turned([Use("luna", str(trained.lora), 1.0)])
+    assert before <= 3, "the base model does not draw this hair"
+    assert after >= 8, f"{after} of 12 sides turned, {before} before"

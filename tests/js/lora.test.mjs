@@ -1,0 +1,200 @@
+/** The rules of the LoRA page: settings and their text, facts and checks in words, uploads in pieces, states of runs, samples. */
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import * as p from "../../static/js/pages/lora/params.js";
+import * as w from "../../static/js/pages/lora/words.js";
+import { joined } from "../../static/js/pages/lora/log.js";
+import { gridOf } from "../../static/js/pages/lora/samples.js";
+import { cropView } from "../../static/js/pages/lora/pictures.js";
+
+const { actLabel, appended, bestSample, fits } = w;
+const field = (name) => p.FIELDS.find((f) => f.name === name);
+
+// ---------------------------------------------------------------- settings
+
+test("every setting has a name of its own, a label and a help text", () => {
+  assert.equal(new Set(p.FIELDS.map((f) => f.name)).size, p.FIELDS.length);
+  for (const f of p.FIELDS) assert.ok(f.label && f.help, f.name);
+});
+
+test("a control's text becomes a value or a message", () => {
+  assert.deepEqual(p.parse(field("rank"), "16"), { value: 16 });
+  assert.deepEqual(p.parse(field("rank"), ""), { value: null });
+  assert.match(p.parse(field("rank"), "0").message, /At least 1/);
+  assert.match(p.parse(field("rank"), "1.5").message, /whole/);
+  assert.match(p.parse(field("steps"), "1000000000").message, /100,000/);
+  assert.match(p.parse(field("learningRate"), "fast").message, /number/);
+  assert.deepEqual(p.parse(field("learningRate"), "1e-4"), { value: 0.0001 });
+  assert.deepEqual(p.parse(field("learningRate"), "0,0001"), { value: 0.0001 });
+  assert.deepEqual(p.parse(field("ema"), "false"), { value: false });
+  assert.deepEqual(p.parse(field("samplePrompts"), " a, b \n\n c"), { value: ["a, b", "c"] });
+});
+
+test("a wish goes to JSON and back without loss", () => {
+  const wish = {
+    characterId: "c1", trainingData: "luna", baseModel: "starter", name: "luna-2", triggerWord: "ohwx luna",
+    params: { preset: "best", rank: 4, ema: false, learningRate: 3e-3, samplePrompts: ["a, b", "c"], validation: { count: 2, every: 10 }, cacheToDisk: false },
+  };
+  const { wish: back, problems } = p.fromText(p.toText(wish));
+  assert.deepEqual(problems, []);
+  assert.deepEqual(back, wish);
+});
+
+test("every setting survives the way through JSON", () => {
+  const sample = { integer: (f) => Math.max(f.min ?? 1, 8), number: (f) => Math.max(f.min ?? 0, 0.25), switch: () => true, choice: (f) => f.options.at(-1)[0], text: () => "x", lines: () => ["one", "two"] };
+  let params = { preset: "quick" };
+  for (const f of p.FIELDS) params = p.setIn(params, f.name, sample[f.kind](f));
+  const { wish, problems } = p.fromText(p.toText({ params }));
+  assert.deepEqual(problems, []);
+  assert.deepEqual(wish.params, params);
+  assert.equal(p.changedCount(params), p.FIELDS.length);
+  for (const f of p.FIELDS) assert.deepEqual(p.parse(f, p.textOf(f, p.getIn(params, f.name))), { value: p.getIn(params, f.name) }, f.name);
+});
+
+test("a run's config.json is taken too: flat, in its own spelling, what is decided elsewhere left out", () => {
+  const { wish, problems } = p.fromText(JSON.stringify({ name: "luna", base_model: "starter", run_folder: "/x", output_folder: "loras", family: "sd15", resume_from: null, learning_rate: 0.003, use_rslora: true, validation: { fraction: 0.1, count: null }, preset: "quick" }));
+  assert.deepEqual(problems, []);
+  assert.deepEqual(wish, { name: "luna", baseModel: "starter", params: { learningRate: 0.003, useRslora: true, validation: { fraction: 0.1 }, preset: "quick" } });
+});
+
+test("what is wrong in the JSON is named, and nothing is taken then", () => {
+  assert.match(p.fromText("{").problems[0], /not JSON/);
+  assert.match(p.fromText("[1]").problems[0], /object/);
+  const found = p.fromText(JSON.stringify({ params: { rank: 0, nonsense: 1, optimizer: "magic", ema: "yes", samplePrompts: "one", preset: "huge" }, name: 7 }));
+  assert.equal(found.wish, undefined);
+  assert.equal(found.problems.length, 7);
+  assert.ok(found.problems.some((line) => line.includes('"nonsense"')));
+  assert.equal(p.fromText('{"__proto__": {"x": 1}, "params": {}}').problems.length, 1);
+});
+
+test("what the app filled in is left for it to decide again; an emptied trigger word is sent", () => {
+  const wish = { name: "luna", triggerWord: "luna_character", params: {} };
+  assert.deepEqual(p.toBody(wish, { name: true, triggerWord: true }), { params: { preset: "balanced" } });
+  assert.equal(p.toBody(wish, { name: false, triggerWord: false }).name, "luna");
+  assert.equal(p.toBody({ ...wish, triggerWord: "" }, { name: true, triggerWord: false }).triggerWord, "");
+  assert.equal(p.fromText('{"triggerWord": ""}').wish.triggerWord, "");
+});
+
+test("an error of a folded setting opens its group", () => {
+  assert.equal(p.groupOf("params.rank"), "lora");
+  assert.equal(p.groupOf("params.validation.count"), "check");
+  assert.equal(p.groupOf("params.validation"), "check");
+  assert.equal(p.groupOf("name"), null);
+});
+
+test("setIn leaves the old object alone and takes empty parts out", () => {
+  const before = { validation: { count: 2 }, rank: 4 };
+  assert.deepEqual(p.setIn(before, "validation.count", null), { rank: 4 });
+  assert.deepEqual(before, { validation: { count: 2 }, rank: 4 });
+});
+
+// ---------------------------------------------------------------- words
+
+test("states of a run tell what is meant", () => {
+  const run = (values) => w.stateOf({ status: "running", step: 3, ...values });
+  assert.equal(run({}).label, "Training");
+  assert.equal(run({ stopping: true }).label, "Stopping");
+  assert.equal(run({ pausing: true }).label, "Pausing");
+  assert.equal(run({ stale: true }).status, "warning");
+  assert.equal(run({ step: 0, phase: "load" }).text, "Loading the model");
+  assert.equal(w.stateOf({ status: "cancelled" }).label, "Stopped");
+  assert.equal(actLabel("resume", { status: "running" }), "Do not pause");
+  assert.equal(actLabel("cancel", { status: "queued" }), "Cancel");
+});
+
+test("a run that did not end well says why and what to try", () => {
+  assert.equal(w.troubleOf({ status: "completed" }), null);
+  assert.equal(w.troubleOf({ status: "cancelled" }), null);
+  assert.deepEqual(w.troubleOf({ status: "failed", error: { detail: "No memory.", remedy: "Less." } }), { detail: "No memory.", remedy: "Less." });
+  assert.match(w.troubleOf({ status: "failed", canResume: true }).remedy, /Resume/);
+  assert.match(w.troubleOf({ status: "interrupted", canResume: true }).remedy, /last checkpoint/);
+  assert.match(w.troubleOf({ status: "interrupted", canResume: false }).remedy, /beginning/);
+});
+
+test("figures", () => {
+  assert.equal(w.speed(6.43), "6.4 steps/s");
+  assert.equal(w.speed(0.4), "2.5 s per step");
+  assert.equal(w.speed(null), "–");
+  assert.equal(w.against(0.14, 0.2), "30 % lower than without the LoRA");
+  assert.equal(w.against(0.25, 0.2), "25 % higher than without the LoRA");
+  assert.equal(w.against(0.2, 0.2), "as without the LoRA");
+  assert.equal(w.fraction({ step: 30, totalSteps: 20 }), 1);
+  assert.equal(w.fraction({}), null);
+});
+
+test("facts of an estimate, also when nothing is known of the time", () => {
+  const facts = Object.fromEntries(
+    w.factsOf({ trained: 11, heldOut: 1, shownPerPicture: 72.7, stepsPerEpoch: 5, steps: 200, time: { seconds: null, detail: "Known after the first run on this machine." }, memory: { neededBytes: 2 ** 30, on: "gpu", freeBytes: 2 ** 31, totalBytes: 2 ** 32 }, disk: { neededBytes: 1024 }, config: { batchSize: 4, gradientAccumulation: 1 } }).map(([label, value, note]) => [label, `${value} | ${note}`]),
+  );
+  assert.equal(facts.Pictures, "11 | 1 more held out for checking");
+  assert.equal(facts.Steps, "200 | 11 pictures × 72.7 ÷ 4 per step");
+  assert.equal(facts.Time, "not known yet | Known after the first run on this machine.");
+  assert.equal(facts.Memory, "about 1 GB | 2 GB on the graphics card free of 4 GB");
+});
+
+test("checks have buttons that mend them", () => {
+  assert.equal(w.fixOf({ code: "captions_missing" }).act, "show-problem");
+  assert.equal(w.fixOf({ code: "duplicates" }).act, "remove-copies");
+  assert.equal(w.fixOf({ code: "disk_full" }), null);
+  for (const code of ["memory_too_small", "very_long", "no_masks"]) assert.ok(p.GROUPS.some((g) => g.key === w.fixOf({ code }).value), code);
+});
+
+test("the caption of the file, without the trigger word that was put in front", () => {
+  assert.equal(w.ownCaption({ caption: "ohwx, red dress", captionSource: "txt", triggerAdded: true }, "ohwx"), "red dress");
+  assert.equal(w.ownCaption({ caption: "ohwx, red dress", captionSource: "txt", triggerAdded: false }, "ohwx"), "ohwx, red dress");
+  assert.equal(w.ownCaption({ caption: "ohwx", captionSource: "none", triggerAdded: true }, "ohwx"), "");
+});
+
+test("uploads go in pieces, every caption with its picture, captions of older pictures last", () => {
+  const files = ["a.png", "b.jpg", "c.webp", "c.txt", "a.txt", "b.jpg.txt", "old.txt"].map((name) => ({ name }));
+  const names = w.pieces(files, 2).map((part) => part.map((f) => f.name));
+  assert.deepEqual(names, [["a.png", "b.jpg", "a.txt", "b.jpg.txt"], ["c.webp", "c.txt"], ["old.txt"]]);
+  assert.deepEqual(w.pieces([]), []);
+});
+
+// ---------------------------------------------------------------- the run
+
+test("a curve is continued, and replaced behind the step of a resume", () => {
+  const at = (...steps) => steps.map((step) => ({ step }));
+  assert.deepEqual(appended(at(1, 2, 3), at(4, 5), 3), at(1, 2, 3, 4, 5));
+  assert.deepEqual(appended(at(1, 2, 3, 4), at(3, 4), 2), at(1, 2, 3, 4));
+});
+
+test("samples by step and prompt; what was drawn without the trigger word stands apart", () => {
+  const sample = (step, index, withTrigger = true) => ({ step, index, prompt: `p${index}`, seed: 42, withTrigger, fileUrl: `${step}-${index}` });
+  const grid = gridOf([sample(50, 1), sample(0, 0), sample(50, 0), sample(0, 1), sample(50, 0, false)]);
+  assert.deepEqual(grid.steps, [0, 50]);
+  assert.deepEqual(grid.prompts.map((x) => x.key), ["0", "0-plain", "1"]);
+  assert.equal(grid.at(50, "1").fileUrl, "50-1");
+  assert.equal(grid.at(0, "0-plain"), null);
+});
+
+test("a long log is cut at a line", () => {
+  assert.equal(joined("one\n", "two\n"), "one\ntwo\n");
+  assert.equal(joined("first line\n", "second line\n", 15), "second line\n");
+});
+
+// ---------------------------------------------------------------- the shelf
+
+test("the picture of a LoRA is of its own step, with the trigger word", () => {
+  const s = (step, index, withTrigger) => ({ step, index, withTrigger });
+  assert.deepEqual(bestSample([s(0, 0, true), s(50, 1, true), s(50, 0, true), s(100, 0, true), s(50, 2, false)], 50), s(50, 0, true));
+  assert.deepEqual(bestSample([s(0, 0, true), s(100, 0, true)], null), s(100, 0, true));
+  assert.deepEqual(bestSample([s(10, 0, false)], 5), s(10, 0, false));
+  assert.equal(bestSample([], 5), null);
+});
+
+test("the shelf is searched by all that stands on a card", () => {
+  const lora = { name: "luna-2", triggerWord: "ohwx", familyLabel: "SDXL", tags: ["portrait"], usedBy: [{ name: "Luna" }] };
+  assert.ok(fits(lora, "sdxl PORT"));
+  assert.ok(fits(lora, ""));
+  assert.ok(!fits(lora, "luna kai"));
+});
+
+test("a crop shows what is cut off, in words too, and escapes names", () => {
+  const markup = String(cropView({ file: '"><img onerror=x>.png', width: 400, height: 600, bucket: [96, 160], box: [20, 0, 380, 600], lostFraction: 0.1, fileUrl: "/x" }));
+  assert.match(markup, /10 % is cut off/);
+  assert.match(markup, /M20 0H380V600H20Z/);
+  assert.ok(!markup.includes("<img"));
+  assert.ok(!String(cropView({ file: "a", width: 1, height: 1, bucket: [1, 1], box: [0, 0, 1, 1], lostFraction: 0, fileUrl: "/x" })).includes("lo-cut"));
+});

@@ -1,0 +1,227 @@
+"""Train a LoRA from the shell; the dashboard starts the same file as a child process.
+
+    python train_lora.py --dataset training_data/luna --base-model models/starter --name luna --trigger luna
+    python train_lora.py --config data/runs/<id>/config.json
+    python train_lora.py --resume data/runs/<id>
+    python train_lora.py --dataset … --base-model … --name … --dry-run      (looks, trains nothing)
+
+Exit codes: 0 done, 1 failed, 2 bad input, 3 out of memory, 4 not a number, 5 the file is not what was trained,
+130 stopped. Several graphics cards: `accelerate launch train_lora.py …`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent
+BAD_INPUT = 2
+
+
+def parser() -> argparse.ArgumentParser:
+    p = argparse.ArgumentParser(prog="train_lora.py", description="Train a LoRA on a folder of pictures.")
+    p.add_argument("--config", type=Path, help="a run's config.json; the other options overrule it")
+    p.add_argument("--resume", type=Path, metavar="RUN", help="go on with this run folder (or one checkpoint folder)")
+    p.add_argument("--dry-run", action="store_true", help="report on pictures, steps and memory; train nothing")
+    p.add_argument("--dataset", dest="dataset_folder", help="folder with pictures and .txt captions")
+    p.add_argument("--base-model", help="diffusers folder or .safetensors file, e.g. models/starter")
+    p.add_argument("--name", help="name of the LoRA")
+    p.add_argument("--trigger", dest="trigger_word", help="made-up word that calls the likeness up")
+    p.add_argument("--class-word", help="what it is, e.g. woman")
+    p.add_argument("--preset", choices=("quick", "balanced", "best"))
+    p.add_argument("--output", dest="output_folder", help="folder of the finished LoRA (default: loras)")
+    p.add_argument("--run-folder", help="folder of events, samples and checkpoints (default: data/runs/<name>-<time>)")
+    p.add_argument("--models-folder", help="where parts of single-file models lie (default: models)")
+    for option, kind in (
+        ("steps", int), ("epochs", int), ("batch-size", int), ("gradient-accumulation", int), ("resolution", int),
+        ("rank", int), ("alpha", float), ("conv-rank", int), ("learning-rate", float), ("repeats", int),
+        ("text-encoder-learning-rate", float), ("warmup", float), ("min-snr-gamma", float), ("noise-offset", float),
+        ("caption-dropout", float), ("prior-weight", float), ("prior-folder", str), ("sample-every", int),
+        ("save-every", int), ("early-stop", int), ("seed", int), ("quantize", str), ("mixed-precision", str),
+        ("targets", str), ("optimizer", str), ("lr-scheduler", str), ("timestep-sampling", str), ("shift", float),
+        ("device", str),
+    ):  # fmt: skip
+        p.add_argument(f"--{option}", type=kind)
+    for option in ("train-text-encoder", "use-rslora", "use-dora", "masked-loss", "shuffle-captions", "ema", "compile",
+                   "gradient-checkpointing"):  # fmt: skip
+        p.add_argument(f"--{option}", action="store_const", const=True)
+    p.add_argument("--sample-prompt", dest="sample_prompts", action="append", help="may be given several times")
+    return p
+
+
+def read_config(args: argparse.Namespace) -> Any:
+    """Join a config file and the options into a TrainingConfig. Raises InvalidInput in plain words."""
+    from pydantic import ValidationError
+
+    from dalla import paths, times
+    from dalla.errors import InvalidInput, StorageError
+    from dalla.records.training import TrainingConfig
+
+    values: dict[str, Any] = {}
+    source = args.config or (_run_of(args.resume) / "config.json" if args.resume else None)
+    if source is not None:
+        try:
+            values = json.loads(source.read_text("utf-8"))
+        except (OSError, ValueError) as exc:
+            raise StorageError(f"The settings in {source} cannot be read: {exc}") from exc
+        if not isinstance(values, dict):
+            raise InvalidInput(f"{source} holds no settings.")
+    given = {k: v for k, v in vars(args).items() if v is not None and k not in ("config", "resume", "dry_run")}
+    if not values:
+        missing = [o for o, k in (("--dataset", "dataset_folder"), ("--base-model", "base_model"), ("--name", "name"))
+                   if k not in given]  # fmt: skip
+        if missing:
+            raise InvalidInput(f"Give {', '.join(missing)} (or --config).", remedy="See: python train_lora.py --help")
+    try:
+        config = TrainingConfig.model_validate(values).with_(**given) if values else TrainingConfig(**given)
+    except ValidationError as exc:
+        rows = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in exc.errors()]
+        raise InvalidInput("; ".join(f"{r['field']}: {r['message']}" for r in rows), errors=rows) from exc
+    config.refuse_problems()
+    changes: dict[str, Any] = {}
+    if args.resume:
+        changes = {"run_folder": str(_run_of(args.resume)), "resume_from": str(args.resume)}
+    elif not config.run_folder and not args.dry_run:
+        stamp = times.now_iso()[:19].replace(":", "").replace("-", "").replace("T", "-")
+        changes["run_folder"] = str(ROOT / "data" / "runs" / f"{paths.safe_name(config.name)}-{stamp}")
+    if config.models_folder is None:
+        changes["models_folder"] = str(ROOT / "models")
+    return config.with_(**changes)
+
+
+def _run_of(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == "checkpoints" else path
+
+
+def keep_config(config: Any) -> None:
+    """Write config.json into a new run folder, so that the run can be resumed."""
+    from dalla import paths
+
+    folder = Path(config.run_folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "config.json"
+    if not file.exists():
+        paths.write_atomic(file, json.dumps(config.to_json(), indent=2, ensure_ascii=False).encode())
+
+
+def show(event: dict[str, Any]) -> None:
+    """Print an event as a line a person can read; steps overwrite each other on a terminal."""
+    kind = event["event"]
+    end = "\n"
+    if kind == "step":
+        eta = int(event["etaSeconds"])
+        text = (
+            f"step {event['step']}/{event['steps']}  epoch {event['epoch']}  loss {event['loss']}  "
+            f"{event['stepsPerSecond']:.2f} steps/s  {eta // 60}:{eta % 60:02d} left"
+        )
+        if sys.stdout.isatty() and event["step"] < event["steps"]:
+            end = "\r"
+    elif kind == "validation":
+        text = f"held-out loss at step {event['step']}: {event['loss']} (base model: {event['base']})"
+    elif kind == "ready":
+        text = (
+            f"{event['pictures']} pictures, {event['steps']} steps ({event['epochs']} epochs), "
+            f"{event['parameters']:,} numbers to train on {event['device']}"
+        )
+    elif kind == "report":
+        text = event["verdict"]["text"]
+    elif kind == "done":
+        text = f"Done: {event['path']} (step {event['step']}, {event['layers']} layers checked)"
+    elif kind == "cancelled":
+        text = f"Stopped at step {event['step']}." + (f" Kept: {event['kept']}" if event["kept"] else "")
+    elif kind in ("error", "warning"):
+        text = f"{'Error' if kind == 'error' else 'Note'}: {event['detail']}"
+        text += f" {event['remedy']}" if event.get("remedy") else ""
+    elif kind in ("phase", "ladder") and not event.get("done"):
+        text = event["detail"]
+    elif kind == "checkpoint":
+        text = f"saved {event['file']}" + (" (best so far)" if event["best"] else "")
+    else:
+        return
+    print(text, end=end, flush=True, file=sys.stderr if kind == "error" else sys.stdout)
+
+
+def dry_run(config: Any) -> int:
+    """Print the report on the set and what a run would take."""
+    from dalla.diffusion.training.setup import prepare
+
+    ready = prepare(config, lambda *a, **k: None)
+    config, report = ready.config, ready.report
+    print(f"{ready.model.path.name}: {ready.model.family}, made for {ready.model.native_size} px")
+    print(f"{len(ready.train)} pictures to train on, {len(ready.held_out)} set aside, {report.captions_found} captions")
+    for picture in report.pictures:
+        marks = [p["message"] for p in picture.problems]
+        size = f"{picture.width}x{picture.height} -> {picture.bucket[0]}x{picture.bucket[1]}"
+        print(f'  {picture.file}  {size}  "{picture.caption}"  {" ".join(marks)}')
+    for row in report.skipped:
+        print(f"  skipped {row['file']}: {row['reason']}")
+    for row in report.warnings:
+        print(f"Note: {row['message']} {row['fix']}")
+    batch = (config.batch_size or 1) * (config.gradient_accumulation or 1)
+    print(
+        f"{config.steps} steps of {batch} pictures, {ready.batches_per_epoch} batches per epoch, at {config.resolution} px"
+    )
+    print(f"rank {config.rank}, {config.targets} layers, learning rate {config.learning_rate:g}, {config.optimizer}")
+    print(f"weights on the disk: {ready.model.size_bytes / 1e6:.0f} MB")
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    args = parser().parse_args(argv)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    from dalla.errors import DallaError
+
+    try:
+        config = read_config(args)
+        from dalla.diffusion.families.base import environment
+
+        environment()
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+        try:
+            import torch  # noqa: F401
+        except ImportError as exc:
+            print(f"Error: PyTorch is missing ({exc}). pip install -r requirements.txt", file=sys.stderr)
+            return BAD_INPUT
+        if args.dry_run:
+            return dry_run(config)
+        keep_config(config)
+    except DallaError as exc:
+        print(f"Error: {exc.detail} {exc.remedy or ''}", file=sys.stderr)
+        if args.config and args.config.parent.is_dir():  # whoever started us reads the events
+            _tell_early(args.config.parent, exc)
+        return BAD_INPUT
+    from dalla.diffusion.training.events import Controls
+    from dalla.diffusion.training.run import run
+
+    controls = Controls(Path(config.run_folder))
+
+    def stop(number: int, frame: Any) -> None:
+        if controls.stop:  # asked twice: at once
+            raise SystemExit(130)
+        controls.stop = True
+
+    for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), stop)
+    return run(config, listener=show, controls=controls)
+
+
+def _tell_early(folder: Path, exc: Any) -> None:
+    from dalla.diffusion.training.events import Events
+
+    events = Events(folder)
+    events.emit("error", code=exc.code, detail=exc.detail, remedy=exc.remedy, errors=exc.errors)
+    events.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
