@@ -66,11 +66,13 @@ def run(folder: Path, graph: Any, x: Any, posts: int, kills: int) -> None:
         time.sleep(0.05)
     seconds = time.monotonic() - began
     app.stop()
-    live = collections.Counter(p["caption"] for p in graph.published) + collections.Counter(p["written"] for p in x.posted)
+    live = collections.Counter(p["caption"] for p in graph.published) + collections.Counter(
+        p["written"] for p in x.posted
+    )
     twice = sum(n - 1 for n in live.values() if n > 1)
     lost = len(captions - live.keys())
     print(f"posts {posts}, kills {restarts}: published {sum(live.values())}, twice {twice}, lost {lost}")
-    print(f"states: {({k: v for k, v in counts.items() if v})}")
+    print(f"states: { ({k: v for k, v in counts.items() if v}) }")
     print(f"{seconds:.0f} s, {posts / seconds:.1f} posts/s with the restarts")
 
 

@@ -72,7 +72,9 @@ def test_killed_at_the_publishing_call(world: Any, platform: str, moment: str) -
     fake = graph if platform == "instagram" else x
     with start() as app:
         body = {"name": "Luna", "instagramAccountId": ACCOUNT, "instagramApiKey": TOKEN}
-        keys = {"".join(w.capitalize() if n else w for n, w in enumerate(k.split("_"))): v for k, v in x.user.keys.items()}
+        keys = {
+            "".join(w.capitalize() if n else w for n, w in enumerate(k.split("_"))): v for k, v in x.user.keys.items()
+        }
         character = requests.post(f"{app.url}/api/characters", json=body | keys, timeout=10).json()["id"]
         files = {"file": ("a.png", png(size=(640, 640)), "image/png")}
         uploaded = requests.post(f"{app.url}/api/media", files=files, timeout=10).json()
@@ -95,7 +97,9 @@ def test_killed_at_the_publishing_call(world: Any, platform: str, moment: str) -
             (item,) = requests.get(f"{app.url}/api/posts", timeout=10).json()["items"]
             if item["status"] in ("published", "unconfirmed", "failed"):
                 break
-            if len(graph.published) + len(x.posted) > 1 or (item["status"] == "publishing" and item["dueAt"] > _now(10)):
+            if len(graph.published) + len(x.posted) > 1 or (
+                item["status"] == "publishing" and item["dueAt"] > _now(10)
+            ):
                 break
             time.sleep(0.2)
     assert len(graph.published) + len(x.posted) <= 1
