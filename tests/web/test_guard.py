@@ -40,7 +40,7 @@ def test_every_route_refuses_the_wrong_method_with_a_problem(app, client):
             continue  # it takes every method
         answer = client.open(address, method=wrong)
         is_problem(answer, 405)
-        assert "GET" in answer.headers["Allow"] or "POST" in answer.headers["Allow"]
+        assert answer.headers["Allow"]
 
 
 def test_every_route_that_takes_a_body_refuses_a_broken_one(app, client):

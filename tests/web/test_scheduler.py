@@ -97,7 +97,7 @@ def test_fields_beside_the_action_and_filters(client, luna, task):
         ({"action": "dance"}, "action"),
         ({"action": "add_task", "schedule": "* * * *", "type": "backup"}, "schedule"),
         ({"action": "add_task", "schedule": "0 9 * * *", "type": "backup", "timezone": "Berlin"}, "timezone"),
-        ({"action": "add_task", "schedule": "0 9 * * *", "type": "train_lora"}, "type"),
+        ({"action": "add_task", "schedule": "0 9 * * *", "type": "bake_bread"}, "type"),
         ({"action": "add_task", "schedule": "0 9 * * *", "type": "backup", "colour": 1}, "colour"),
         ({"action": "add_task", "task": {"colour": 1}}, "task.colour"),
         ({"action": "add_task", "schedule": "0 9 * * *", "type": "backup", "config": {"keep": "x"}}, "config.keep"),
