@@ -19,8 +19,8 @@ def test_from_an_empty_app_to_a_picture_and_back(page, server):
     page.goto("/")
     expect(page.locator("main").get_by_text("Create a character")).to_be_visible()
     expect(page.get_by_text("All clear")).to_be_visible()
-    done = page.get_by_text(re.compile(r"\d of 3 done"))
-    expect(done).to_have_text("1 of 3 done")
+    done = page.get_by_text(re.compile(r"\d of 4 done"))
+    expect(done).to_have_text("1 of 4 done")
 
     # ------------------------------------------------ create a character in the browser
     page.goto("/characters.html?new=1")
