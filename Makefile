@@ -27,8 +27,16 @@ run: install
 	$(BIN)/python app.py $(ARGS)
 
 # make test T="-k rename"   or   make test T=tests/web/test_characters.py
+# Everything: what computes on all cores side by side, then the browser alone, for it wants the machine to itself.
 test: install-dev
+ifeq ($(strip $(T)),)
+	@failed=0; \
+	$(BIN)/python -m pytest -n auto --dist loadscope --ignore tests/e2e || failed=1; \
+	$(BIN)/python -m pytest tests/e2e || failed=1; \
+	exit $$failed
+else
 	$(BIN)/python -m pytest $(T)
+endif
 
 lint: install-dev
 	$(BIN)/ruff check .

@@ -109,8 +109,14 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
     container = app.extensions["dalla"]
     # Waiting requests and live connections hold a thread each; idle threads cost next to nothing.
     server = create_server(app, sockets=[listener], threads=48, ident=None, channel_timeout=120)
+    def stop(signum: int, frame: Any) -> None:
+        # Live event streams hold a thread each; told now, they end before the server waits for its threads.
+        # On a thread of its own, for the signal may have come while this one holds the stream's lock.
+        threading.Thread(target=container.events.close, daemon=True).start()
+        raise SystemExit(0)
+
     for name in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(name, _stop_signal)
+        signal.signal(name, stop)
     container.idempotency.forget_unfinished()
     container.jobs.start()
     threading.Thread(target=_start_rest, args=(container, address, open_browser), daemon=True).start()
@@ -161,10 +167,6 @@ def _listen(host: str, port: int) -> socket.socket:
             remedy="Is another Digital Dalla running? Otherwise choose another port: python app.py --port 5051",
         ) from exc
     return listener
-
-
-def _stop_signal(signum: int, frame: Any) -> None:
-    raise SystemExit(0)
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

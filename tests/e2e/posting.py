@@ -77,6 +77,19 @@ class World:
         raise AssertionError("it never came true")
 
 
+def drag(page: Any, source: Any, target: Any) -> None:
+    """Drag as a hand does: when the page has come to rest, and in more than one move, for the first begins the drag."""
+    before = None
+    while (now := (source.bounding_box(), target.bounding_box())) != before:
+        before = now
+        page.wait_for_timeout(300)
+    source.hover()
+    page.mouse.down()
+    target.hover()
+    target.hover()
+    page.mouse.up()
+
+
 @contextmanager
 def world(folder: Path) -> Iterator[World]:
     with XFake() as x:

@@ -174,6 +174,7 @@ def test_unsaved_changes_are_asked_about(page, schedule):
     page.keyboard.press("Escape")
     ask = page.get_by_role("dialog", name="Discard the changes?")
     ask.get_by_role("button", name="Keep editing").click()
+    expect(ask).to_be_hidden()
     expect(dialog.get_by_label("Keep the newest")).to_have_value("9")
     page.keyboard.press("Escape")
     ask.get_by_role("button", name="Discard").click()

@@ -16,9 +16,18 @@ export function openDialog({ title, body, footer, size = "m", onOpen }) {
     <header class="dialog-head"><h2 id="${id}">${title}</h2><button type="button" class="icon-btn" data-close="" aria-label="Close">${icon("x")}</button></header>
     <div class="dialog-body">${body}</div>${footer && html`<footer class="dialog-foot">${footer}</footer>`}</dialog>`);
   document.body.append(dialog);
+  let settle;
+  const closed = new Promise((resolve) => {
+    settle = resolve;
+  });
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    settle(dialog.returnValue);
+  });
   const tryClose = (value) => {
     if (dialog.beforeClose?.(value) === false) return;
     dialog.close(value);
+    settle(value); // now: the close event comes a task later, and a key pressed in between would meet a dialog half gone
   };
   dialog.addEventListener("click", (event) => {
     const button = event.target.closest("[data-close]");
@@ -34,13 +43,6 @@ export function openDialog({ title, body, footer, size = "m", onOpen }) {
       tryClose("");
     }
   });
-  const closed = new Promise((resolve) =>
-    dialog.addEventListener("close", () => {
-      const value = dialog.returnValue;
-      dialog.remove();
-      resolve(value);
-    }),
-  );
   dialog.showModal();
   onOpen?.(dialog);
   return { dialog, closed };

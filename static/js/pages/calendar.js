@@ -31,7 +31,8 @@ export async function mount(main) {
     focus = "",
     openId = "",
     dragged = null,
-    waiting = false; // something changed while an entry was being dragged
+    held = false, // the pointer is down on an entry that may become a drag
+    waiting = false; // something changed while an entry was held or dragged
   render(
     main,
     html`<div class="cal"><div class="cal-top"></div><p class="cal-notes" role="status" hidden></p><div class="cal-body" tabindex="-1"></div><p class="visually-hidden" role="status" id="cal-said"></p></div>`,
@@ -63,7 +64,7 @@ export async function mount(main) {
   }
   let scrolled = "";
   function paint() {
-    if (dragged) {
+    if (dragged || held) {
       waiting = true; // a picture that changes under the pointer ends the drag
       return;
     }
@@ -257,12 +258,20 @@ export async function mount(main) {
   });
   function endDrag() {
     dragged = null;
+    held = false;
     if (waiting) paint();
     waiting = false;
     root.classList.remove("is-dragging");
     root.querySelectorAll(".is-target").forEach((el) => el.classList.remove("is-target", "is-refused"));
   }
   root.addEventListener("dragend", endDrag);
+  root.addEventListener("pointerdown", (event) => {
+    held = event.pointerType === "mouse" && Boolean(event.target.closest?.("[data-item]"));
+  });
+  for (const type of ["pointerup", "pointercancel"]) {
+    // pointercancel comes when the drag begins (dragstart was before it) or the browser takes the pointer away
+    addEventListener(type, () => held && !dragged && setTimeout(endDrag)); // after the click that follows
+  }
 
   // ---------------------------------------------------------------- wiring
 
