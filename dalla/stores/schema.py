@@ -416,3 +416,145 @@ webhook_deliveries = Table(
     Index("ix_deliveries_due", "status", "next_try_at"),
     Index("ix_deliveries_webhook", "webhook_id", "created_at", "seq"),
 )
+
+# ---------------------------------------------------------------- datasets
+
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("character_id", String(100)),
+    Column("trigger_word", Text, nullable=False),
+    Column("source_path", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("trashed_at", String(32)),
+    Index("ix_datasets_newest", "created_at", "seq"),
+)
+
+# `folder`, `short_side` and `caption_words` are computed from the others, for filters and statistics in SQL.
+images = Table(
+    "images",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("dataset_id", String(100), ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("parent_id", String(100)),
+    Column("operation", String(32)),
+    Column("filename", Text, nullable=False),
+    Column("filename_key", Text, nullable=False),  # NFC, case folded: no two files differ by case only
+    Column("folder", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("mime", String(100), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("width", Integer, nullable=False),
+    Column("height", Integer, nullable=False),
+    Column("short_side", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("pixel_sha256", String(64), nullable=False),
+    Column("caption", Text, nullable=False),
+    Column("caption_source", String(16), nullable=False),
+    Column("caption_locked", Boolean, nullable=False),
+    Column("caption_words", Integer, nullable=False),
+    Column("repeats", Integer, nullable=False),
+    Column("concept", Text, nullable=False),
+    Column("regularization", Boolean, nullable=False),
+    Column("excluded", Boolean, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("updated_at", String(32), nullable=False),
+    Column("trashed_at", String(32)),
+    Index("uq_images_filename", "dataset_id", "kind", "filename_key", unique=True),
+    Index("ix_images_order", "dataset_id", "trashed_at", "filename_key", "seq"),
+    Index("ix_images_newest", "dataset_id", "trashed_at", "created_at", "seq"),
+    Index("ix_images_sha256", "dataset_id", "sha256"),
+    Index("ix_images_parent", "parent_id"),
+)
+
+# What was measured of a picture. `number` repeats a value that is one, for ranges and means in SQL.
+image_metadata = Table(
+    "image_metadata",
+    metadata,
+    Column("image_seq", _Seq, ForeignKey("images.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("metadata_key", String(64), primary_key=True),
+    Column("metadata_value", _Json),
+    Column("number", Float),
+    Index("ix_image_metadata_key", "metadata_key", "number", "image_seq"),
+)
+
+# The comma-separated parts of the current caption, for counting; `tag_key` is the tag in lower case.
+image_tags = Table(
+    "image_tags",
+    metadata,
+    Column("image_seq", _Seq, ForeignKey("images.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False),
+    Column("position", Integer, primary_key=True, autoincrement=False),
+    Column("tag", Text, nullable=False),
+    Column("tag_key", Text, nullable=False),
+    Index("ix_image_tags_key", "tag_key", "image_seq"),
+)
+
+captions = Table(
+    "captions",
+    metadata,
+    Column("id", _Seq, primary_key=True, autoincrement=True),
+    Column("image_seq", _Seq, ForeignKey("images.seq", ondelete="CASCADE"), nullable=False),
+    Column("dataset_id", String(100), nullable=False),
+    Column("caption_text", Text, nullable=False),
+    Column("source", String(16), nullable=False),
+    Column("model_used", Text),
+    Column("batch_id", String(100)),
+    Column("locked", Boolean, nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Index("ix_captions_image", "image_seq", "id"),
+    Index("ix_captions_batch", "dataset_id", "batch_id", "id"),
+)
+
+image_pairs = Table(
+    "image_pairs",
+    metadata,
+    Column("dataset_id", String(100), ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("first_id", String(100), primary_key=True),
+    Column("second_id", String(100), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+dataset_versions = Table(
+    "dataset_versions",
+    metadata,
+    Column("dataset_id", String(100), ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("note", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("added", Integer, nullable=False),
+    Column("removed", Integer, nullable=False),
+    Column("recaptioned", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("entries", _Json, nullable=False),
+    Column("created_at", String(32), nullable=False),
+)
+
+dataset_exports = Table(
+    "dataset_exports",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("dataset_id", String(100), ForeignKey("datasets.id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("format", String(32), nullable=False),
+    Column("options", _Json, nullable=False),
+    Column("filename", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("images", Integer, nullable=False),
+    Column("task_id", String(100)),
+    Column("created_at", String(32), nullable=False),
+    Index("uq_dataset_exports_number", "dataset_id", "number", unique=True),
+)
