@@ -185,7 +185,10 @@ class Platform(Protocol):
     def look(
         self, account: Account, snapshot: Snapshot, remote: dict[str, Any], started_at: str, looks: int, watch: Watch
     ) -> Look:
-        """Find out whether a publish that began at `started_at` had its effect. Never publishes. Never raises PlatformError."""
+        """Find out whether a publish that began at `started_at` had its effect. Never publishes. Never raises PlatformError.
+
+        `remote["ours"]`: the platform's ids of the account's newest posts, which are therefore not this one.
+        """
 
     def permalink(self, account: Account, id: str) -> str | None:
         """Return the address of a published post; None when it cannot be told now. Never raises."""

@@ -30,7 +30,7 @@ def look(
     if state is None and text in ("token_expired", "token_invalid", "permission", "credentials"):
         return cannot_tell(looks, "The token does not work, so Instagram cannot be asked. Renew it under Connections.")
     live = state == "PUBLISHED"
-    found = _find(graph, snapshot, started_at, certain=live)
+    found = _find(graph, snapshot, started_at, set(remote.get("ours") or ()), certain=live)
     if found is not None:
         return Look("published", found)
     if live:
@@ -84,8 +84,8 @@ def _state(graph: Graph, remote: dict[str, Any]) -> tuple[str | None, str]:
     return state or None, text
 
 
-def _find(graph: Graph, snapshot: Snapshot, started_at: datetime, *, certain: bool) -> Published | None:
-    """Find the post in the account's list; only one that can be no other.
+def _find(graph: Graph, snapshot: Snapshot, started_at: datetime, ours: set[str], *, certain: bool) -> Published | None:
+    """Find the post in the account's list; only one that can be no other. `ours`: ids known to be other posts.
 
     certain: the container is published, so the post exists. Only then its time alone may identify it
     (Instagram login does not show captions of posts, stories have none).
@@ -100,7 +100,9 @@ def _find(graph: Graph, snapshot: Snapshot, started_at: datetime, *, certain: bo
         return None
     rows = answer.get("data")
     recent = (
-        [row for row in rows if isinstance(row, dict) and _since(row, started_at)] if isinstance(rows, list) else []
+        [r for r in rows if isinstance(r, dict) and str(r.get("id")) not in ours and _since(r, started_at)]
+        if isinstance(rows, list)
+        else []
     )
     if not story:
         kind = "CAROUSEL_ALBUM" if snapshot.kind == "carousel" else "IMAGE"

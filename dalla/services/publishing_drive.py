@@ -20,7 +20,7 @@ from dalla.jobs.base import Context
 from dalla.log import scrub
 from dalla.platforms.base import Account, Look, NotReady, Platform, PlatformError, Published
 from dalla.records.character import Character
-from dalla.records.post import Attempt, Post, PreparedFile, Snapshot
+from dalla.records.post import Attempt, Post, PostFilter, PreparedFile, Snapshot
 from dalla.services.platform_access import PlatformAccess
 from dalla.settings import Settings
 from dalla.stores.base import BlobStore, PostStore
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = (60, 300, 900, 3600)
 DEFER_SECONDS = 900
 MAX_LOOKS = 12
+OURS = 25  # as many as a platform lists at once
 WRITE_TRIES = 5
 
 
@@ -278,7 +279,8 @@ class Drive:
         started = post.publish_started_at or post.updated_at
         try:
             with watch.step("look"):
-                found = platform.look(account, snapshot, dict(post.remote), started, post.looks, watch)
+                remote = {**post.remote, "ours": self._ours(post)}
+                found = platform.look(account, snapshot, remote, started, post.looks, watch)
         except Exception as exc:  # noqa: BLE001 - whatever it is, nothing was learned
             logger.warning("looking for %s failed: %s", post.id, scrub(str(exc)))
             found = Look("not_yet", seconds=60, detail="The platform could not be asked.")
@@ -305,6 +307,12 @@ class Drive:
         done = self._posts.transition(post.id, "unconfirmed", owned_by=self._owner, error=error)
         self._settle(done)
         return done
+
+    def _ours(self, post: Post) -> list[str]:
+        """The platform's ids of this account's newest posts: what is already known to be another one."""
+        where = PostFilter(character_id=post.character_id, platform=post.platform, statuses=["published"])
+        newest = self._posts.page(where, limit=OURS).items
+        return [one.platform_post_id for one in newest if one.platform_post_id]
 
     def _again(self, post: Post, found: Look) -> Post:
         """It is certainly not live: give it back to the queue, with the same checkpoints unless they are dead."""

@@ -421,6 +421,19 @@ def test_live_but_not_found_is_said_and_never_guessed(tmp_path, pictures):
         ig.account.session.close()
 
 
+def test_a_post_of_ours_at_the_same_time_is_not_taken_for_it(ig, fake):
+    snapshot = ig.snapshot()
+    earlier = fake.post_by_hand(caption="the one before")
+    ig.stage(snapshot)
+    fake.fault("publish", cut=True, effect=True)
+    with pytest.raises(PlatformError):
+        ig.publish(snapshot)
+    assert ig.look(snapshot).state == "not_yet"  # two could be it
+    ig.remote["ours"] = [earlier]
+    seen = ig.look(snapshot)
+    assert seen.state == "published" and seen.post.id == fake.published[-1]["id"]
+
+
 def test_two_posts_at_the_same_time_are_not_told_apart_without_captions(ig, fake):
     snapshot = ig.snapshot()
     ig.stage(snapshot)
