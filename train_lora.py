@@ -3,7 +3,7 @@
     python train_lora.py --dataset training_data/luna --base-model models/starter --name luna --trigger luna
     python train_lora.py --config data/runs/<id>/config.json
     python train_lora.py --resume data/runs/<id>
-    python train_lora.py --dataset … --base-model … --name … --dry-run      (looks, trains nothing)
+    python train_lora.py --dataset … --base-model … --name … --dry-run      (looks and estimates, trains nothing)
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 out of memory, 4 not a number, 5 the file is not what was trained,
 130 stopped. Several graphics cards: `accelerate launch train_lora.py …`.
@@ -14,14 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
+import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 BAD_INPUT = 2
+#: Where no terminal shows one line that updates itself, a step is told this often.
+SECONDS_PER_LINE = 5.0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -110,41 +115,72 @@ def keep_config(config: Any) -> None:
         paths.write_atomic(file, json.dumps(config.to_json(), indent=2, ensure_ascii=False).encode())
 
 
-def show(event: dict[str, Any]) -> None:
-    """Print an event as a line a person can read; steps overwrite each other on a terminal."""
+class Screen:
+    """Prints events as lines a person can read: steps in one line that updates itself on a terminal, elsewhere
+    one line every few seconds."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stdout.isatty()
+        self._open = False  # the cursor stands behind a step line
+        self._told = -math.inf
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        text = line_of(event)
+        if text is None:
+            return
+        step = event["event"] == "step"
+        if step and not self._terminal:
+            if event["step"] < event["steps"] and time.monotonic() - self._told < SECONDS_PER_LINE:
+                return
+            self._told = time.monotonic()
+        if step and self._terminal:
+            width = shutil.get_terminal_size((80, 24)).columns - 1
+            last = event["step"] == event["steps"]
+            print(f"\r{text[:width].ljust(width)}", end="\n" if last else "", flush=True)
+            self._open = not last
+            return
+        if self._open:
+            print(flush=True)
+            self._open = False
+        print(text, flush=True, file=sys.stderr if event["event"] == "error" else sys.stdout)
+
+
+def line_of(event: dict[str, Any]) -> str | None:
+    """Return an event in words, or None for one that is not for people."""
     kind = event["event"]
-    end = "\n"
     if kind == "step":
-        eta = int(event["etaSeconds"])
-        text = (
+        return (
             f"step {event['step']}/{event['steps']}  epoch {event['epoch']}  loss {event['loss']}  "
-            f"{event['stepsPerSecond']:.2f} steps/s  {eta // 60}:{eta % 60:02d} left"
+            f"{event['stepsPerSecond']:.2f} steps/s  {duration(event['etaSeconds'])} left"
         )
-        if sys.stdout.isatty() and event["step"] < event["steps"]:
-            end = "\r"
-    elif kind == "validation":
-        text = f"held-out loss at step {event['step']}: {event['loss']} (base model: {event['base']})"
-    elif kind == "ready":
-        text = (
+    if kind == "validation":
+        return f"held-out loss at step {event['step']}: {event['loss']} (base model: {event['base']})"
+    if kind == "ready":
+        return (
             f"{event['pictures']} pictures, {event['steps']} steps ({event['epochs']} epochs), "
             f"{event['parameters']:,} numbers to train on {event['device']}"
         )
-    elif kind == "report":
-        text = event["verdict"]["text"]
-    elif kind == "done":
-        text = f"Done: {event['path']} (step {event['step']}, {event['layers']} layers checked)"
-    elif kind == "cancelled":
-        text = f"Stopped at step {event['step']}." + (f" Kept: {event['kept']}" if event["kept"] else "")
-    elif kind in ("error", "warning"):
+    if kind == "report":
+        verdict = event["verdict"]
+        return " ".join([verdict["text"], verdict["reason"], *verdict["hints"]])
+    if kind == "done":
+        return f"Done: {event['path']} (step {event['step']}, {event['layers']} layers checked)"
+    if kind == "cancelled":
+        return f"Stopped at step {event['step']}." + (f" Kept: {event['kept']}" if event["kept"] else "")
+    if kind in ("error", "warning"):
         text = f"{'Error' if kind == 'error' else 'Note'}: {event['detail']}"
-        text += f" {event['remedy']}" if event.get("remedy") else ""
-    elif kind in ("phase", "ladder") and not event.get("done"):
-        text = event["detail"]
-    elif kind == "checkpoint":
-        text = f"saved {event['file']}" + (" (best so far)" if event["best"] else "")
-    else:
-        return
-    print(text, end=end, flush=True, file=sys.stderr if kind == "error" else sys.stdout)
+        return text + (f" {event['remedy']}" if event.get("remedy") else "")
+    if kind in ("phase", "ladder") and not event.get("done"):
+        return str(event["detail"])
+    if kind == "checkpoint":
+        return f"saved {event['file']}" + (" (best so far)" if event["best"] else "")
+    return None
+
+
+def duration(seconds: float) -> str:
+    """Return a time as h:mm:ss, or m:ss below an hour."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}" if minutes >= 60 else f"{minutes}:{rest:02d}"
 
 
 def dry_run(config: Any) -> int:
@@ -169,7 +205,35 @@ def dry_run(config: Any) -> int:
     )
     print(f"rank {config.rank}, {config.targets} layers, learning rate {config.learning_rate:g}, {config.optimizer}")
     print(f"weights on the disk: {ready.model.size_bytes / 1e6:.0f} MB")
+    for line in estimate_lines(ready):
+        print(line)
     return 0
+
+
+def estimate_lines(ready: Any) -> list[str]:
+    """Return what the run would take in time, memory and disk, and what speaks against it."""
+    from dalla.events import EventBus
+    from dalla.services.system import Samples
+    from dalla.services.training_estimate import Estimates
+
+    data = ROOT / "data"
+    found = Estimates(data, Samples(data, EventBus()).take).estimate(
+        ready.config, ready.model.native_size, ready.report
+    )
+    took, memory, disk = found["time"], found["memory"], found["disk"]
+    where = "this computer" if took["device"] == "cpu" else took["device"]
+    if took["seconds"] is None:
+        lines = [f"time: {took['detail']}"]
+    else:
+        each = f"{took['secondsPerStep']:.2f} s a step"
+        lines = [f"time: about {duration(took['seconds'])} on {where} ({each}). {took['detail']}"]
+    basis = "measured in an earlier run" if memory["basis"] == "measured" else "from a table, rough"
+    free = f", {memory['freeBytes'] / 1e9:.1f} GB are free" if memory["freeBytes"] is not None else ""
+    kind = "graphics memory" if memory["on"] == "gpu" else "memory"
+    lines.append(f"{kind}: about {memory['neededBytes'] / 1e9:.1f} GB ({basis}){free}")
+    lines.append(f"disk: about {disk['neededBytes'] / 1e6:.0f} MB for samples, checkpoints and the cache")
+    told = {row["code"] for row in ready.report.warnings}
+    return lines + [f"Note: {r['message']} {r['fix'] or ''}" for r in found["checks"] if r["code"] not in told]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -196,7 +260,7 @@ def main(argv: list[str] | None = None) -> int:
         keep_config(config)
     except DallaError as exc:
         print(f"Error: {exc.detail} {exc.remedy or ''}", file=sys.stderr)
-        if args.config and args.config.parent.is_dir():  # whoever started us reads the events
+        if args.config and (args.config.parent / "run.log").is_file():  # whoever started us reads the events
             _tell_early(args.config.parent, exc)
         return BAD_INPUT
     from dalla.diffusion.training.events import Controls
@@ -212,7 +276,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
-    return run(config, listener=show, controls=controls)
+    return run(config, listener=Screen(), controls=controls)
 
 
 def _tell_early(folder: Path, exc: Any) -> None:

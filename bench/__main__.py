@@ -5,7 +5,16 @@ from __future__ import annotations
 import runpy
 import sys
 
-BENCHES = ("startup", "documents", "gallery", "scheduler_tasks", "publishing", "builtin_overhead", "comfyui_overhead")
+BENCHES = (
+    "startup",
+    "documents",
+    "gallery",
+    "scheduler_tasks",
+    "publishing",
+    "builtin_overhead",
+    "comfyui_overhead",
+    "training_step",
+)
 
 for name in sys.argv[1:] or BENCHES:
     if name not in BENCHES:

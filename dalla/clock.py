@@ -119,6 +119,9 @@ class Clock:
         days = c.settings.trash_days
         self._chore("empty the picture trash", lambda: c.gallery.purge_trash(days))
         self._chore("empty the character trash", lambda: c.characters.purge_trash(days))
+        self._chore("empty the dataset trash", lambda: c.datasets.purge_trash(days))
+        self._chore("clear old uploads", c.uploads.expire)
+        self._chore("forget what batches could undo", lambda: c.image_batches.purge(days))
         self._chore("forget old answers", lambda: c.idempotency.purge(ago_iso(86_400)))
         self._chore("forget old tasks", lambda: c.tasks.delete_finished(ago_iso(KEEP_FINISHED_TASKS_DAYS * 86_400)))
         self._chore("clear temp files", lambda: remove_stale_temps(Path(c.settings.data_dir)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from dalla.errors import InvalidInput, TooLarge, UnsupportedMedia
@@ -31,6 +32,7 @@ _MIME = {
     "BMP": "image/bmp",
     "TIFF": "image/tiff",
     "AVIF": "image/avif",
+    "HEIF": "image/heic",  # with pillow-heif only
 }
 EXTENSIONS = {
     "image/png": "png",
@@ -40,6 +42,7 @@ EXTENSIONS = {
     "image/bmp": "bmp",
     "image/tiff": "tif",
     "image/avif": "avif",
+    "image/heic": "heic",
 }
 
 
@@ -64,7 +67,8 @@ def open_image(data: bytes, *, name: str = "file") -> Picture:
         raise TooLarge(f"{name} has {len(data) / 1e6:.0f} MB; pictures may have {MAX_BYTES / 1e6:.0f} MB.")
     Image.MAX_IMAGE_PIXELS = None  # our own check below comes before decoding and has a clear message
     try:
-        image = Image.open(io.BytesIO(data), formats=[name for name in _MIME if name != "MPO"])
+        known = [name for name in _MIME if name != "MPO" and (name != "HEIF" or _reads_heif())]
+        image = Image.open(io.BytesIO(data), formats=known)
     except UnidentifiedImageError:
         raise UnsupportedMedia(
             f"{name} is not a picture, whatever its name says.",
@@ -86,6 +90,17 @@ def open_image(data: bytes, *, name: str = "file") -> Picture:
     except Exception as exc:  # noqa: BLE001 - decoders raise whatever they like (RuntimeError, struct.error, TypeError)
         raise InvalidInput(f"{name} is damaged and cannot be read: {exc}") from exc
     return Picture(rgb, mime, rgb.width, rgb.height)
+
+
+@cache
+def _reads_heif() -> bool:
+    """Whether HEIC can be read. The turn in the container is applied by the plugin, which then drops EXIF's."""
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dalla.engines.captions.vision.base import VisionEngines
 from dalla.engines.faces.yunet import YuNet
 from dalla.engines.images import ENGINES
 from dalla.engines.images.base import ImageEngine
@@ -23,23 +24,41 @@ from dalla.platforms.session import live_session
 from dalla.records.character import Character, Prompt, ScheduledTask, TrashedCharacter
 from dalla.services.automation import Automation
 from dalla.services.calendar import Calendar
+from dalla.services.caption_operations import caption_operations
 from dalla.services.captioning import Captioning
 from dalla.services.characters import Characters
 from dalla.services.connections import Connections
+from dalla.services.dataset_captions import DatasetCaptions
+from dalla.services.dataset_check import DatasetCheck
+from dalla.services.dataset_exports import DatasetExports
+from dalla.services.dataset_import import DatasetImport
+from dalla.services.dataset_versions import DatasetVersions
+from dalla.services.datasets import Datasets
+from dalla.services.duplicates import Duplicates
 from dalla.services.gallery import Gallery
 from dalla.services.generation import Generation
 from dalla.services.home import Home
+from dalla.services.image_batches import ImageBatches
+from dalla.services.image_dedupe import Dedupe
+from dalla.services.image_operations import Analyze, FaceCrop, Resize
+from dalla.services.image_upscale import Upscale
 from dalla.services.notices import Notices
 from dalla.services.pauses import Pauses
+from dalla.services.picture_captions import PictureCaptions
 from dalla.services.platform_access import PlatformAccess
 from dalla.services.posts import Posts
+from dalla.services.processed_pictures import ProcessedPictures
 from dalla.services.prompts import Prompts
 from dalla.services.publishing import Publishing
 from dalla.services.system import Samples, System
 from dalla.services.training import Training, train_task
+from dalla.services.uploads import Uploads
 from dalla.settings import Settings
 from dalla.stores.accounts import SqlAccounts
 from dalla.stores.blobs import FileBlobs
+from dalla.stores.dataset_captions import SqlCaptions
+from dalla.stores.dataset_versions import SqlDatasetVersions
+from dalla.stores.datasets import SqlDatasets
 from dalla.stores.documents_json import JsonDocuments
 from dalla.stores.idempotency import SqlIdempotency
 from dalla.stores.leases import SqlLeases
@@ -55,8 +74,10 @@ from dalla.stores.tasks import SqlTasks
 class LazyEngines:
     """The image engines in the order `auto` tries them; each is built when first asked for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, local: LocalModels) -> None:
+        """`local` is what the built-in engine and the trainer know of models/ and loras/."""
         self._settings = settings
+        self._more: dict[str, dict[str, Any]] = {"builtin": {"local": local}}
         self._built: dict[str, ImageEngine] = {}
         self._lock = threading.Lock()
 
@@ -66,7 +87,7 @@ class LazyEngines:
     def get(self, name: str) -> ImageEngine:
         with self._lock:
             if name not in self._built:
-                self._built[name] = ENGINES.load(name)(self._settings)
+                self._built[name] = ENGINES.load(name)(self._settings, **self._more.get(name, {}))
             return self._built[name]
 
     def all(self) -> list[ImageEngine]:
@@ -78,10 +99,13 @@ class LazyEngines:
             engine.status(fresh=True)
 
     def free_memory(self) -> None:
-        """Let the built-in engine give back what it holds, so that training has the graphics card to itself."""
+        """Let the engines give back what they hold, so that training has the graphics card to itself."""
         stop = getattr(self._built.get("builtin"), "stop_child", None)
         if stop is not None:
             stop()
+        free = getattr(self.get("comfyui"), "free_memory", None)  # it may be full of another program's models
+        if free is not None:
+            free()
 
     def close(self) -> None:
         for engine in list(self._built.values()):
@@ -116,11 +140,15 @@ class Container:
         self.runs_store = SqlRuns(self.library)
         self.notice_rows = SqlNotices(self.library)
         self.leases = SqlLeases(self.library)
+        self.dataset_rows = SqlDatasets(self.library)
+        self.caption_rows = SqlCaptions(self.library)
+        self.version_rows = SqlDatasetVersions(self.library)
         self.blobs = FileBlobs(data)
 
         # jobs and engines
         self.jobs = LocalQueue(self.tasks, self.events, immediate=immediate_jobs)
-        self.engines = LazyEngines(settings)
+        self.local_models = LocalModels(settings)
+        self.engines = LazyEngines(settings, self.local_models)
         self.faces = YuNet(settings)
 
         # services
@@ -194,7 +222,7 @@ class Container:
             self.jobs,
             self.events,
             owner=self.jobs.owner,
-            is_dead=lambda owner: not owner_is_alive(owner),
+            is_dead=owner_is_dead,
         )
         self.connections = Connections(
             settings,
@@ -225,16 +253,17 @@ class Container:
             self.events,
             data,
             owner=self.jobs.owner,
-            is_dead=lambda owner: not owner_is_alive(owner),
+            is_dead=owner_is_dead,
             used_media=self.post_rows.used_media,
         )
         self.publishing.listeners.append(self.automation.on_post_settled)
         self.posts.listeners.append(self.publishing.settled)  # what a person ends is told like what a platform ends
         self.posts.planned = self.automation.occurrences
+        self._datasets()
         self.training = Training(
             settings,
             Trainer(),
-            LocalModels(settings),
+            self.local_models,
             self.characters,
             self.notices,
             self.jobs,
@@ -243,6 +272,7 @@ class Container:
             data,
             machine=lambda: self.system.samples.latest(),
             free_memory=self.engines.free_memory,
+            materialize=self.dataset_exports.materialize,
         )
         self.automation.register_type("train_lora", *train_task(self.training), label="Train a LoRA")
         self.calendar = Calendar(settings, self.posts, self.automation, self.characters)
@@ -276,6 +306,45 @@ class Container:
             self.connections.status,
         )
 
+    def _datasets(self) -> None:
+        """Datasets: import, batch work, captions, versions and exports."""
+        settings, store, events, jobs = self.settings, self.dataset_rows, self.events, self.jobs
+        self.datasets = Datasets(settings, store, self.caption_rows, self.version_rows, self.blobs, events)
+        self.uploads = Uploads(settings)
+        self.dataset_import = DatasetImport(settings, self.datasets, store, self.blobs, self.uploads, jobs)
+        self.dataset_check = DatasetCheck(
+            self.datasets, store, self.version_rows, self.blobs, self.dataset_import.claims, jobs
+        )
+        self.image_batches = ImageBatches(
+            settings, self.datasets, store, self.caption_rows, self.blobs, self.faces, jobs, events
+        )
+        self.duplicates = Duplicates(store, events)
+        self.dataset_captions = DatasetCaptions(settings, store, self.caption_rows, jobs, events)
+        self.datasets.after_captions = self.dataset_captions.changed
+        self.picture_captions = PictureCaptions(
+            settings,
+            store,
+            self.dataset_captions,
+            self.blobs,
+            VisionEngines(settings),
+            free_memory=self.engines.free_memory,
+        )
+        pictures = ProcessedPictures(store, self.blobs, self.version_rows)
+        operations: tuple[Any, ...] = (
+            FaceCrop(store, pictures, self.faces),
+            Analyze(store, pictures, self.faces),
+            Resize(store, pictures),
+            Upscale(pictures),
+            Dedupe(store, pictures),
+            *caption_operations(self.picture_captions),
+        )
+        for operation in operations:
+            self.image_batches.register(operation)
+        self.dataset_versions = DatasetVersions(self.datasets, store, self.caption_rows, self.version_rows, self.blobs)
+        self.dataset_exports = DatasetExports(
+            settings, self.datasets, store, self.version_rows, self.dataset_versions, self.blobs, jobs
+        )
+
     def close(self) -> None:
         """Stop what runs and free what is held, in the opposite order."""
         self.events.close()
@@ -283,8 +352,14 @@ class Container:
         self.captioning.close()
         self.jobs.stop()
         self.system.samples.stop()
+        self.picture_captions.close()
         self.engines.close()
         self.library.close()
+
+
+def owner_is_dead(owner: str) -> bool:
+    """Whether the process of an owner is certainly gone."""
+    return not owner_is_alive(owner)
 
 
 def make_folders(settings: Settings) -> None:

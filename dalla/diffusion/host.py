@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 class Host:
     """Answers one request at a time; a second thread listens for cancel and for the parent's end."""
 
+    label = "built-in engine"
+    service = "builtin"
+
     def __init__(self, source: BinaryIO, sink: BinaryIO) -> None:
         self._source = source
         self._sink = sink
@@ -40,12 +43,26 @@ class Host:
     def run(self) -> None:
         """Serve until standard input closes."""
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
-        from dalla.diffusion.generate import Generator
-
-        generator = Generator()
+        worker = self.open()
         self.send({"type": "ready", "versions": versions()})
         while True:
-            self._answer(generator, *self._requests.get())
+            self._answer(worker, *self._requests.get())
+
+    def open(self) -> Any:
+        """Return what does the work; it holds the model. Other hosts (`caption_host.py`) have another."""
+        from dalla.diffusion.generate import Generator
+
+        return Generator()
+
+    def work(
+        self, worker: Any, header: dict[str, Any], blobs: list[bytes], cancel: threading.Event
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """Do one request; return the fields and the blobs of its answer. Raises DallaError."""
+        from dalla.diffusion.generate import Task
+
+        task = Task(**header["task"])
+        drawn = worker.generate(task, blobs[0] if blobs else None, Listener(self, header["id"]), cancel)
+        return {"device": drawn.device, "precision": drawn.precision, "notes": drawn.notes}, drawn.images
 
     def _listen(self) -> None:
         while (frame := read_frame(self._source)) is not None:
@@ -58,32 +75,29 @@ class Host:
                 self._requests.put((header, blobs))
         os._exit(0)  # the parent is gone; nobody waits for the picture, and threads must not delay the end
 
-    def _answer(self, generator: Any, header: dict[str, Any], blobs: list[bytes]) -> None:
-        from dalla.diffusion.generate import Task
-
+    def _answer(self, worker: Any, header: dict[str, Any], blobs: list[bytes]) -> None:
         id = header["id"]
         cancel = threading.Event()
         self._current = (id, cancel)
         if id in self._cancelled:
             cancel.set()
         try:
-            drawn = generator.generate(Task(**header["task"]), blobs[0] if blobs else None, _Listener(self, id), cancel)
+            fields, images = self.work(worker, header, blobs, cancel)
         except DallaError as exc:
             self.send({"type": "error", "id": id, "problem": exc.problem()})
         except Exception as exc:  # the one catch-all of this process
             log.exception("request %s failed", id)
-            text = f"The built-in engine failed: {type(exc).__name__}: {exc}"
-            problem = {"code": "upstream_error", "detail": text[:500], "service": "builtin", "kind": "permanent"}
+            text = f"The {self.label} failed: {type(exc).__name__}: {exc}"
+            problem = {"code": "upstream_error", "detail": text[:500], "service": self.service, "kind": "permanent"}
             self.send({"type": "error", "id": id, "problem": problem})
         else:
-            rest = {"device": drawn.device, "precision": drawn.precision, "notes": drawn.notes}
-            self.send({"type": "done", "id": id, **rest}, *drawn.images)
+            self.send({"type": "done", "id": id, **fields}, *images)
         finally:
             self._current = None
             self._cancelled.discard(id)
 
 
-class _Listener:
+class Listener:
     """Passes on what the generator tells."""
 
     def __init__(self, host: Host, id: str) -> None:
@@ -111,15 +125,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def main() -> None:
+def serve(host: type[Host]) -> None:
     """Keep the pipe for frames alone, then serve."""
     sink = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     sys.stdout = sys.stderr
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     environment()
-    Host(sys.stdin.buffer, sink).run()
+    host(sys.stdin.buffer, sink).run()
 
 
 if __name__ == "__main__":
-    main()
+    serve(Host)

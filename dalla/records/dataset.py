@@ -89,6 +89,7 @@ class ImageFilter(Record):
     parent_id: str | None = None
     group: str | None = None  # a duplicate group (metadata "duplicateGroup")
     shared_caption: bool | None = None  # whether another picture has the same caption
+    same_pixels: bool | None = None  # whether another picture has the same pixels
     metadata: list[tuple[str, float | None, float | None]] = Field(default_factory=list)
     missing: list[str] = Field(default_factory=list)  # metadata keys that are not there
     ids: list[str] | None = None

@@ -13,6 +13,7 @@ from dalla.services.automation import Automation
 from dalla.services.automation_config import name_of
 from dalla.services.characters import Characters
 from dalla.services.gallery import Gallery
+from dalla.services.home_activity import Activity
 from dalla.services.posts import Posts
 from dalla.services.publishing import Publishing
 from dalla.services.system import System
@@ -51,6 +52,7 @@ class Home:
         self._automation = automation
         self._runs = runs
         self._accounts = accounts
+        self._activity = Activity(tasks, post_store, runs, self._rule_name)
 
     def overview(self) -> dict[str, Any]:
         """Return what `GET /api/home` answers."""
@@ -78,6 +80,7 @@ class Home:
             ],
             "characterCount": len(characters),
             "mediaCount": recent.total,
+            "activity": self._activity.latest(recent.items, {c.id: c.name for c in characters}, self._posts.label),
             "recent": [self._gallery.public(item) for item in recent.items],
             "tasks": {key: tasks.get(key, 0) for key in ("queued", "running", "failed", "interrupted")},
             "machine": self._system.samples.latest(),

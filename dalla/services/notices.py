@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from dalla import addresses
 from dalla.errors import Conflict, DallaError, InvalidInput, NotFound, UpstreamError
@@ -38,25 +38,6 @@ KEEP_NOTICES_DAYS = 90
 KEEP_DELIVERIES_DAYS = 30
 
 
-class NoticeRows(NoticeStore, Protocol):
-    """The NoticeStore with what sending needs beyond it."""
-
-    def find(self, key: str) -> Notification | None:
-        """Return the notification with this key."""
-
-    def discard(self, key: str) -> bool:
-        """Remove the notification with this key; return whether there was one."""
-
-    def delivery(self, id: str) -> Delivery:
-        """Raises NotFound."""
-
-    def claim_delivery(self, id: str, due: str | None, until: str) -> bool:
-        """Take a pending delivery that is due at `due`; False: somebody was first."""
-
-    def last_deliveries(self) -> dict[str, Delivery]:
-        """Return the newest delivery of each webhook that has any."""
-
-
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -69,7 +50,7 @@ class Notices:
     def __init__(
         self,
         settings: Settings,
-        store: NoticeRows,
+        store: NoticeStore,
         secrets: SecretStore,
         events: EventBus,
         jobs: JobQueue,

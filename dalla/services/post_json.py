@@ -95,7 +95,7 @@ class PostJson:
             "characterId": post.character_id,
             "characterName": character.name if character else None,
             "platform": post.platform,
-            "platformLabel": self._label(post.platform),
+            "platformLabel": self.label(post.platform),
             "kind": post.kind,
             "mediaIds": post.media_ids,
             "media": [self._picture(media[id]) for id in post.media_ids if id in media],
@@ -154,7 +154,8 @@ class PostJson:
             "trashed": item.trashed_at is not None,
         }
 
-    def _label(self, platform: str) -> str:
+    def label(self, platform: str) -> str:
+        """Return what people call the platform."""
         try:
             return self._platforms.get(platform).info.label
         except InvalidInput:
@@ -165,7 +166,7 @@ class PostJson:
             if character is not None and post.status != "dry_run":
                 missing = self._missing(character, post.platform)
                 if missing:
-                    return no_keys_reason(character.name, missing, self._label(post.platform))
+                    return no_keys_reason(character.name, missing, self.label(post.platform))
             return "It was made as a rehearsal."
         if self._settings.dry_run:
             return EVERYTHING_DRY

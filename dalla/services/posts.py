@@ -76,6 +76,10 @@ class Posts(PostPlans):
     def public_many(self, posts: Sequence[Post]) -> list[dict[str, Any]]:
         return self._json.many(posts)
 
+    def label(self, platform: str) -> str:
+        """Return what people call a platform."""
+        return self._json.label(platform)
+
     def outbox(self, *, post_id: str | None = None, limit: int = 50, cursor: str | None = None) -> Page:
         """Return what dry runs would have sent, newest first; of one post in the order of sending."""
         return self._store.outbox(post_id=post_id, limit=limit, cursor=cursor)
@@ -155,11 +159,16 @@ class Posts(PostPlans):
         )
         return self._framed(post, strict=False), reason
 
-    def preview(self, **fields: Any) -> dict[str, Any]:
-        """Answer `POST /posts/check` for one platform: issues, length, framed pictures, whether it is a rehearsal."""
+    def preview(self, *, post_id: str | None = None, **fields: Any) -> dict[str, Any]:
+        """Answer `POST /posts/check` for one platform: issues, length, framed pictures, whether it is a rehearsal.
+
+        `post_id` names the post that is being edited, so that it is not told to be like itself. Raises NotFound.
+        """
         from dalla import text_length
 
         post, reason = self.compose(**fields)
+        if post_id is not None:
+            post = post.with_(id=self.get(post_id).id)
         platform = self._platforms.get(post.platform)
         rules = platform.info.text
         issues = self.check(post)

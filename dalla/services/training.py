@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from dalla.errors import Conflict, DallaError, NotFound, Unavailable
+from dalla.errors import Conflict, DallaError, InvalidInput, NotFound, Unavailable
 from dalla.events import EventBus
 from dalla.jobs.base import JobQueue, TaskStore
 from dalla.paths import remove_stale_temps
@@ -67,9 +68,11 @@ class Training:
         *,
         machine: Callable[[], dict[str, Any]] = dict,
         free_memory: Callable[[], object] = _nothing,
+        materialize: Callable[[str], str] | None = None,
     ) -> None:
         """`machine` answers a sample of the monitoring (gpuName, memoryTotal …); `free_memory` ends what else holds
-        the graphics card's memory, such as the built-in engine's child."""
+        the graphics card's memory, such as the built-in engine's child; `materialize` writes a dataset's pictures to
+        training_data/ and returns the folder's name (DatasetExports.materialize)."""
         self._settings = settings
         self._trainer = trainer
         self._files = files
@@ -77,6 +80,7 @@ class Training:
         self._jobs = jobs
         self.tasks = tasks
         self._events = events
+        self.materialize = materialize
         self.folders = RunFolders(data_dir)
         self.sets = TrainingSets(settings, FileTrash(data_dir, "training_data"))
         self._lora_trash = FileTrash(data_dir, "loras")
@@ -108,8 +112,10 @@ class Training:
     def estimate(self, wish: TrainWish, *, pictures: bool = True) -> dict[str, Any]:
         """Say what a training would need and what speaks against it; nothing is started, no picture is kept.
 
+        The pictures of a dataset are written to training_data/ first, so that the answer is of what would be trained.
         Raises InvalidInput by field, NotFound, Conflict, Unavailable.
         """
+        wish = self.with_pictures(wish)
         plan = self.planner.plan(wish, taken=self._reserved())
         answer = self._estimate(plan)
         if pictures:
@@ -147,6 +153,7 @@ class Training:
             raise Unavailable(why, remedy="Run 'make install'.")
         with self._starting:  # two calls must not get the same name
             self.planner.check(wish, taken=self._reserved())  # before pictures are kept
+            wish = self.with_pictures(wish)
             folder = self.planner.take_pictures(wish)
             plan = self.planner.plan(wish, taken=self._reserved(), dataset=folder)
             estimate = self._estimate(plan)
@@ -160,7 +167,7 @@ class Training:
                 base_model=plan.model.name,
                 family=plan.config.family or "",
                 created_at=iso(datetime.now(UTC)),
-                wish={**wish.stored(), "trainingData": set_name},
+                wish={**wish.stored(), **({} if wish.dataset_id else {"trainingData": set_name})},
             )
             payload = {
                 "config": plan.config.model_dump(mode="json"),
@@ -170,6 +177,23 @@ class Training:
             who = f" of {plan.character.name}" if plan.character else ""
             title = f"Train LoRA '{plan.config.name}'{who}: {estimate['pictures']} pictures, {estimate['steps']} steps"
             return self._jobs.submit(self.KIND, payload, title=title, character_id=wish.character_id)
+
+    def with_pictures(self, wish: TrainWish) -> TrainWish:
+        """Return the wish with the folder its dataset was written to; one without a dataset as it is.
+
+        The name of a folder in training_data/ is taken as well. Raises InvalidInput (datasetId), and what writing the
+        pictures raises (NotFound, Conflict, StorageError).
+        """
+        id = wish.dataset_id
+        if id is None or wish.training_data:
+            return wish
+        if wish.images or wish.files:
+            raise InvalidInput.field("datasetId", "Send pictures or name a dataset, not both.")
+        if any(row["name"] == id for row in self.sets.all()):
+            return replace(wish, training_data=id, dataset_id=None)
+        if self.materialize is None:
+            raise InvalidInput.field("datasetId", f"There is no folder '{id}' in training_data/.")
+        return replace(wish, training_data=self.materialize(id))
 
     def _reserved(self) -> set[str]:
         """Names of LoRAs that are being trained or wait for it."""
@@ -220,6 +244,7 @@ class Training:
             "characterId": job.character_id,
             "characterName": character.name if character else None,
             "trainingData": note.dataset,
+            "datasetId": (note.wish or {}).get("datasetId"),
             "baseModel": note.base_model,
             "family": config.family,
             "preset": config.preset,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ _NOT_PARAMS = {
     "trigger_word", "resume_from",
 }  # fmt: skip
 PARAMS = tuple(name for name in TrainingConfig.model_fields if name not in _NOT_PARAMS)
+_NUMBERED = re.compile(r"(?<=\w)[-_ ]\d+\Z")
 _TOP = {"name", "baseModel", "triggerWord", "datasetFolder"}
 
 
@@ -36,6 +38,7 @@ class TrainWish:
 
     character_id: str | None = None
     training_data: str | None = None
+    dataset_id: str | None = None  # a dataset whose pictures are written to training_data/ first
     images: list[str] | None = None  # base64
     files: list[tuple[str, bytes]] = field(default_factory=list)
     base_model: str | None = None
@@ -47,7 +50,8 @@ class TrainWish:
         """Return the wish as the API takes it, without the pictures: what a clone starts from."""
         values = {
             "characterId": self.character_id,
-            "trainingData": self.training_data,
+            "datasetId": self.dataset_id,
+            "trainingData": None if self.dataset_id else self.training_data,
             "baseModel": self.base_model,
             "name": self.name,
             "triggerWord": self.trigger_word,
@@ -222,7 +226,11 @@ class Planner:
     ) -> TrainingConfig:
         trigger = wish.trigger_word
         if trigger is None:
-            trigger = (character.trigger_word if character else None) or suggested_trigger(name)
+            # A LoRA's number only tells it from the ones before: luna-2 has the word of luna.
+            other = _NUMBERED.sub("", (wish.name or folder.name).strip())
+            trigger = (character.trigger_word if character else None) or suggested_trigger(
+                plain_name(character.name if character else other, "my")
+            )
         values = {
             **checked_params(wish.params),
             "name": name,

@@ -16,7 +16,7 @@ from dalla.services.training import Training
 from dalla.services.training_plan import TrainWish, checked_params
 
 WAIT_SECONDS = 1.0
-_TEXTS = ("trainingData", "baseModel", "triggerWord", "loraName")
+_TEXTS = ("trainingData", "datasetId", "baseModel", "triggerWord", "loraName")
 
 
 def validate(task: ScheduledTask) -> list[dict[str, str]]:
@@ -47,7 +47,7 @@ def handler(training: Training, work: Work) -> dict[str, Any]:
     with work.record.step("train") as note:
         job = _known(training, note.data.get("jobId"))
         if job is None:
-            wish = _wish(work)
+            wish = training.with_pictures(_wish(work))
             if (work.config.get("whenUnchanged") or "skip") == "skip":
                 _skip_unchanged(training, wish)
             job = training.start(wish)
@@ -64,6 +64,7 @@ def _wish(work: Work) -> TrainWish:
     return TrainWish(
         character_id=work.character.id if work.character else None,
         training_data=config.get("trainingData") or None,
+        dataset_id=None if config.get("trainingData") else config.get("datasetId") or None,
         base_model=config.get("baseModel") or None,
         trigger_word=config.get("triggerWord") or None,
         params=config.get("params") or {},

@@ -156,11 +156,8 @@ class MediaStore(Protocol):
         """Remove records for good and return them, so that their files can follow."""
 
     def find_by_sha256(self, sha256: str) -> MediaItem | None: ...
-
     def count_by_character(self) -> dict[str, int]: ...
-
     def trashed_before(self, moment: str) -> list[str]: ...
-
     def collections(self) -> list[Collection]: ...
 
     def get_collection(self, id: str) -> Collection:
@@ -296,15 +293,10 @@ class PostStore(Protocol):
         """Remove a draft, cancelled, failed, missed or dry-run post with its attempts. Raises NotFound, Conflict."""
 
     def begin_attempt(self, attempt: Attempt) -> Attempt: ...
-
     def end_attempt(self, id: int, **fields: Any) -> None: ...
-
     def attempts(self, post_id: str) -> list[Attempt]: ...
-
     def add_outbox(self, request: OutboxRequest) -> OutboxRequest: ...
-
     def outbox(self, *, post_id: str | None = None, limit: int = 50, cursor: str | None = None) -> Page: ...
-
     def clear_outbox(self, before: str | None = None) -> int: ...
 
 
@@ -346,13 +338,9 @@ class RunStore(Protocol):
         limit: int = 50,
         cursor: str | None = None,
     ) -> Page: ...
-
     def unfinished(self) -> list[Run]: ...
-
     def delete_before(self, moment: str) -> int: ...
-
     def state(self, task_id: str) -> TaskState | None: ...
-
     def for_slot(self, task_id: str, slot: str) -> Run | None: ...
 
     def counts(self) -> dict[str, int]:
@@ -414,37 +402,41 @@ class NoticeStore(Protocol):
     def notify(self, notice: Notification) -> Notification:
         """Add it; one with the same `key` is replaced (and unread again)."""
 
-    def notifications(self, *, unread: bool = False, limit: int = 50, cursor: str | None = None) -> Page: ...
-
-    def unread(self) -> int: ...
-
     def mark_read(self, ids: list[str] | None, now: str) -> int:
         """None: all of them."""
 
-    def resolve(self, key: str) -> None:
-        """Remove what is settled."""
+    def find(self, key: str) -> Notification | None:
+        """Return the notification with this key."""
 
+    def discard(self, key: str) -> bool:
+        """Remove the notification with this key; return whether there was one."""
+
+    def notifications(self, *, unread: bool = False, limit: int = 50, cursor: str | None = None) -> Page: ...
+    def unread(self) -> int: ...
     def delete_notifications(self, before: str) -> int: ...
-
     def webhooks(self) -> list[Webhook]: ...
 
     def webhook(self, id: str) -> Webhook:
         """Raises NotFound."""
 
-    def save_webhook(self, webhook: Webhook) -> Webhook: ...
-
     def delete_webhook(self, id: str) -> None:
         """Raises NotFound."""
 
+    def save_webhook(self, webhook: Webhook) -> Webhook: ...
     def add_delivery(self, delivery: Delivery) -> Delivery: ...
-
     def due_deliveries(self, now: str, *, limit: int = 50) -> list[Delivery]: ...
-
     def save_delivery(self, id: str, **fields: Any) -> Delivery: ...
-
     def deliveries(self, webhook_id: str, *, limit: int = 50, cursor: str | None = None) -> Page: ...
-
     def delete_deliveries(self, before: str) -> int: ...
+
+    def delivery(self, id: str) -> Delivery:
+        """Raises NotFound."""
+
+    def claim_delivery(self, id: str, due: str | None, until: str) -> bool:
+        """Take a pending delivery that is due at `due`; False: somebody was first."""
+
+    def last_deliveries(self) -> dict[str, Delivery]:
+        """Return the newest delivery of each webhook that has any."""
 
 
 class DatasetStore(Protocol):
@@ -524,8 +516,14 @@ class DatasetStore(Protocol):
     def columns(self, dataset_id: str, keys: list[str], where: ImageFilter | None = None) -> list[tuple[Any, ...]]:
         """(id, value of each metadata key or None) of every picture that matches, by file name: for hashes and groups."""
 
-    def statistics(self, dataset_id: str) -> dict[str, Any]:
-        """Everything facts/datasets counts, aggregated in SQL, as JSON. No file is read."""
+    def statistics(self, dataset_id: str, where: ImageFilter | None = None) -> dict[str, Any]:
+        """What the pictures (by default those not excluded) add up to, aggregated in SQL, as JSON. No file is read."""
+
+    def sizes(self, dataset_id: str, where: ImageFilter) -> list[tuple[int, int, int, int]]:
+        """(width, height, pictures, the sum of their repeats) of what matches, by size in px."""
+
+    def trashed_images_before(self, moment: str) -> list[str]:
+        """Ids of pictures that went into the trash before then."""
 
     def pairs(self, dataset_id: str) -> list[ImagePair]: ...
 

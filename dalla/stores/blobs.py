@@ -10,8 +10,10 @@ from pathlib import Path
 from dalla.errors import InvalidInput, NotFound, StorageError
 from dalla.paths import fsync_folder, remove_stale_temps, safe_join, write_atomic
 
-# A part never starts with a dot: those are temp and lock files, and `..`.
-_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*(/[A-Za-z0-9_][A-Za-z0-9 ._()+@-]*)*\Z")
+# A part never starts with a dot: those are temp and lock files, and `..`. Letters may be of any script; what some
+# file system refuses (control characters, \ : * ? " < > |, a dot or space at the end) is in no part.
+_PART = r"(?![. ])[^\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\\/:*?\"<>|]+(?<![. ])"
+_KEY = re.compile(f"{_PART}(/{_PART})*\\Z")
 
 
 class FileBlobs:

@@ -70,10 +70,6 @@ class SqlNotices:
             row = connection.execute(select(notices).where(notices.c.key == key)).one_or_none()
         return None if row is None else _record(Notification, row)
 
-    def resolve(self, key: str) -> None:
-        """Remove what is settled."""
-        self.discard(key)
-
     def discard(self, key: str) -> bool:
         """Remove the one with this key; return whether there was one."""
         if self.find(key) is None:  # most calls find nothing, and a read disturbs no writer

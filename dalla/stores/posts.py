@@ -395,7 +395,9 @@ def _tests(where: PostFilter) -> list[ColumnElement[bool]]:
         value = getattr(where, name)
         if value is not None:
             tests.append(posts.c[name] == value)
-    if where.hold is not None:
+    if where.hold == "none":
+        tests.append(or_(posts.c.hold.is_(None), posts.c.status != "draft"))
+    elif where.hold is not None:
         tests.append(posts.c.hold.is_not(None) if where.hold == "any" else posts.c.hold == where.hold)
         tests.append(posts.c.status == "draft")
     if where.media_id is not None:

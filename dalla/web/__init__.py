@@ -13,9 +13,15 @@ def install(app: OpenAPI, settings: Settings) -> None:
         calendar,
         captions,
         characters,
+        dataset_captions,
+        dataset_import,
+        dataset_versions,
+        datasets,
         events,
         generate,
         guard,
+        image_batches,
+        images,
         lora,
         media,
         notifications,
@@ -49,6 +55,12 @@ def install(app: OpenAPI, settings: Settings) -> None:
         platforms,
         calendar,
         scheduler,
+        datasets,
+        dataset_import,
+        dataset_captions,
+        dataset_versions,
+        images,
+        image_batches,
         lora,
         notifications,
         webhooks,
@@ -59,3 +71,5 @@ def install(app: OpenAPI, settings: Settings) -> None:
         app.register_api(part.bp)
     app.register_api(lora.shelf)
     app.register_api(tasks.plain)
+    app.register_api(dataset_import.uploads)
+    app.wsgi_app = datasets.ShortAddresses(app.wsgi_app)  # type: ignore[method-assign]

@@ -27,6 +27,9 @@ JSON_LIMIT = 2 * 1024 * 1024
 IMAGE_JSON_LIMIT = 32 * 1024 * 1024
 _IMAGE_JSON = re.compile(r"/api/(?:post-to-[a-z]+|lora/(?:v2/)?train)/?\Z")
 UPLOAD_LIMIT = 512 * 1024 * 1024
+#: Pieces of resumable uploads come as raw bytes, whatever content type a client puts on them.
+_RAW = re.compile(r"/api/uploads/[A-Za-z0-9_]+\Z")
+RAW_LIMIT = 64 * 1024 * 1024
 LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 #: What the internet may read under PUBLIC_BASE_URL: prepared pictures by signed address, and that fetching is allowed.
 PUBLIC_PATHS = ("/public/", "/robots.txt")
@@ -122,16 +125,13 @@ def _parts(url: str) -> tuple[str, str]:
 
 def _check_body() -> None:
     """Read a JSON body once, so that what cannot be read is said before a view looks at it."""
+    if request.method == "PUT" and _RAW.match(request.path):
+        _limit(RAW_LIMIT)
+        return
     kind = request.mimetype
     upload = kind == "multipart/form-data"
     small = IMAGE_JSON_LIMIT if _IMAGE_JSON.match(request.path) else JSON_LIMIT
-    request.max_content_length = UPLOAD_LIMIT if upload else small
-    length = request.content_length
-    if length is not None and length > request.max_content_length:
-        raise TooLarge(
-            f"The request has {length / 1e6:.1f} MB; {request.max_content_length / 1e6:.0f} MB are taken here.",
-            remedy=None if upload else "Upload files as multipart/form-data instead of inside JSON.",
-        )
+    length = _limit(UPLOAD_LIMIT if upload else small, None if upload else _AS_FORM)
     if upload or (not length and request.headers.get("Transfer-Encoding", "") != "chunked"):
         return
     if kind != "application/json" and not kind.endswith("+json"):
@@ -145,3 +145,15 @@ def _check_body() -> None:
     except WerkzeugBadRequest as exc:
         reason = str(exc.__cause__) if exc.__cause__ else "it does not parse"
         raise BadRequest(f"The body is not valid JSON: {reason}") from exc
+
+
+_AS_FORM = "Upload files as multipart/form-data instead of inside JSON."
+
+
+def _limit(most: int, remedy: str | None = None) -> int | None:
+    """Take at most so many bytes as body; return how many are announced. Raises TooLarge."""
+    request.max_content_length = most
+    length = request.content_length
+    if length is not None and length > most:
+        raise TooLarge(f"The request has {length / 1e6:.1f} MB; {most / 1e6:.0f} MB are taken here.", remedy=remedy)
+    return length

@@ -32,7 +32,7 @@ class TrainBody(RequestBody):
     """A wish for a LoRA. What is left out is decided from the character, the pictures and the preset."""
 
     character_id: str | None = Field(None, max_length=100)
-    dataset_id: str | None = Field(None, max_length=200, description="Folder in training_data/ (older name of trainingData)")  # fmt: skip
+    dataset_id: str | None = Field(None, max_length=200, description="A dataset (or, as before, a folder in training_data/)")  # fmt: skip
     training_data: str | None = Field(None, max_length=200, description="Folder in training_data/")
     images: list[str] | None = Field(None, max_length=MAX_IMAGES, description="Pictures as base64")
     base_model: str | None = Field(None, max_length=500)
@@ -45,7 +45,8 @@ class TrainBody(RequestBody):
             raise InvalidInput.field("datasetId", "Give datasetId or trainingData, not both.")
         return TrainWish(
             character_id=self.character_id or None,
-            training_data=self.training_data or self.dataset_id or None,
+            training_data=self.training_data or None,
+            dataset_id=None if self.training_data else self.dataset_id or None,
             images=self.images,
             files=files or [],
             base_model=self.base_model or None,
@@ -322,6 +323,7 @@ def lora_upload(form: UploadForm):
         "trainingData": added.name,
         "files": added.files,
         "captions": added.captions,
+        "captionCount": len(added.captions),
         "duplicates": added.duplicates,
         "failed": added.failed,
         "set": training.sets.summary(training.sets.folder(added.name)),

@@ -94,6 +94,10 @@ class PostBody(ContentBody):
         }
 
 
+class CheckBody(PostBody):
+    post_id: str | None = Field(None, max_length=100, description="The post that is being edited")
+
+
 class PostPatch(ContentBody):
     prompt_id: str | None = Field(None, max_length=100)
 
@@ -115,7 +119,7 @@ class PostQuery(PageQuery):
     run_id: str | None = Field(None, max_length=100)
     group_id: str | None = Field(None, max_length=100)
     media_id: str | None = Field(None, max_length=100)
-    hold: str | None = Field(None, max_length=20, description="approval, caption, picture, or any")
+    hold: str | None = Field(None, max_length=20, description="approval, caption, picture, any, or none")
     after: str | None = Field(None, max_length=40)
     before: str | None = Field(None, max_length=40)
     sort: str = Field("newest", pattern="^(newest|soonest)$")
@@ -127,7 +131,7 @@ class PostQuery(PageQuery):
             raise InvalidInput.field(
                 "status", f"There is no status '{unknown[0]}'. Use {', '.join(get_args(PostStatus))}."
             )
-        holds = (*get_args(Hold), "any")
+        holds = (*get_args(Hold), "any", "none")
         if self.hold and self.hold not in holds:
             raise InvalidInput.field("hold", f"Use one of {', '.join(holds)}.")
         return PostFilter(
@@ -301,9 +305,9 @@ def keyed_id(platform: str) -> str | None:
 
 
 @bp.post("/check", summary="Say what is wrong with a post and show the pictures as they would go; store nothing")
-def check_post(body: PostBody):
-    names = body.wanted()
-    return {"platforms": {name: services().posts.preview(**body.fields(name)) for name in names}}
+def check_post(body: CheckBody):
+    posts, names = services().posts, body.wanted()
+    return {"platforms": {name: posts.preview(post_id=body.post_id or None, **body.fields(name)) for name in names}}
 
 
 @bp.post("/bulk", summary="Approve, cancel, delete or schedule many")

@@ -17,6 +17,7 @@ const TYPES = [
   "collection.updated",
   "settings.changed",
   "caption.updated",
+  "dataset.updated",
   "training.progress",
   "lora.updated",
   "post.updated",

@@ -8,6 +8,7 @@ export const PAGES = [
   { page: "content", bar: true, href: "/content.html", label: "Content", icon: "send", key: "o" },
   { page: "calendar", bar: true, href: "/calendar.html", label: "Calendar", icon: "calendar", key: "k" },
   { page: "schedule", href: "/schedule.html", label: "Schedule", icon: "clock", key: "e" },
+  { page: "datasets", href: "/datasets.html", label: "Datasets", icon: "dataset", key: "d" },
   { page: "lora", href: "/lora.html", label: "LoRA", icon: "layers", key: "l" },
   { page: "connections", href: "/connections.html", label: "Connections", icon: "link", key: "n" },
   { page: "monitoring", href: "/monitoring.html", label: "Monitoring", icon: "monitoring", key: "m" },

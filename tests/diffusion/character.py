@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -69,7 +70,7 @@ def hair(image: Image.Image) -> tuple[bool, bool]:
     found = []
     for area, wanted in ((LEFT, GREEN), (RIGHT, PURPLE)):
         part = image.convert("RGB").crop((area[0], area[2], area[1], area[3]))
-        pixels = [part.getpixel((i, j)) for i in range(part.width) for j in range(part.height)]
+        pixels: list[Any] = [part.getpixel((i, j)) for i in range(part.width) for j in range(part.height)]
         middle = [sorted(p[c] for p in pixels)[len(pixels) // 2] for c in range(3)]
         names = {**HAIR, "wanted": wanted}
         found.append(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
 import train_lora  # noqa: E402
+from dalla.diffusion.training import parallel  # noqa: E402
 from tests.diffusion import character, tiny  # noqa: E402
 
 pytestmark = [
@@ -30,11 +33,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def options(model: Path, tmp_path: Path) -> list[str]:
-    pictures = character.write(tmp_path / "luna", 4)
+    pictures = character.write(tmp_path / "luna", 2)
     return [
         "--dataset", str(pictures), "--base-model", str(model), "--name", "luna", "--trigger", character.TRIGGER,
         "--output", str(tmp_path / "loras"), "--run-folder", str(tmp_path / "run"), "--resolution", "64", "--rank", "2",
-        "--steps", "2", "--batch-size", "2", "--sample-every", "0", "--device", "cpu",
+        "--steps", "2", "--batch-size", "2", "--sample-every", "0", "--device", "cpu", "--targets", "attention",
+        "--conv-rank", "0",
     ]  # fmt: skip
 
 
@@ -43,7 +47,8 @@ def test_a_dry_run_tells_and_trains_nothing(
 ) -> None:
     assert train_lora.main([*options, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "4 pictures to train on" in out and "2 steps of 2 pictures" in out and "128x128 -> 64x64" in out
+    assert "2 pictures to train on" in out and "2 steps of 2 pictures" in out and "128x128 -> 64x64" in out
+    assert "time: about 0:" in out and "memory: about " in out and "disk: about " in out
     assert not (tmp_path / "loras").exists() and not (tmp_path / "run").exists()
 
 
@@ -81,10 +86,60 @@ def test_bad_options_end_with_two_and_a_sentence(
 def test_without_options_it_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     assert train_lora.main([]) == 2
     assert "--dataset, --base-model, --name" in capsys.readouterr().err
+
+
+def test_a_missing_or_foreign_config_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert train_lora.main(["--config", "nowhere.json"]) == 2
+    assert "nowhere.json" in capsys.readouterr().err
+    Path("mine.json").write_text("[]")
+    assert train_lora.main(["--config", "mine.json"]) == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.json"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def step(number: int) -> dict[str, Any]:
+    return {
+        "event": "step", "step": number, "steps": 100, "epoch": 1, "loss": 0.5, "stepsPerSecond": 2.0,
+        "etaSeconds": 3700.4,
+    }  # fmt: skip
+
+
+def test_steps_are_one_line_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", shown := Terminal())
+    screen = train_lora.Screen()
+    for event in (step(1), step(2), {"event": "checkpoint", "file": "a.safetensors", "best": True}, step(100)):
+        screen(event)
+    text = shown.getvalue()
+    lines = text.split("\n")
+    assert [len(line.split("\r")) for line in lines] == [3, 1, 2, 1]
+    assert lines[1] == "saved a.safetensors (best so far)" and lines[2].strip().startswith("step 100/100")
+    assert all(len(part) <= 59 for part in text.replace("\n", "\r").split("\r"))
+
+
+def test_steps_are_a_line_now_and_then_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(train_lora.time, "monotonic", lambda: now[0])
+    screen = train_lora.Screen()
+    for number in range(1, 101):
+        screen(step(number))
+        now[0] += 0.5
+    lines = capsys.readouterr().out.splitlines()
+    assert [int(line.split()[1].split("/")[0]) for line in lines] == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
+    assert "1:01:40 left" in lines[0] and "\r" not in "".join(lines)
 
 
 def test_a_broken_config_is_told_in_the_runs_events(tmp_path: Path) -> None:
+    (tmp_path / "run.log").touch()  # the dashboard opens it before it starts the trainer
     file = tmp_path / "config.json"
     file.write_text(json.dumps({"name": "a", "baseModel": "b", "datasetFolder": "c", "rank": "many"}))
     assert train_lora.main(["--config", str(file)]) == 2
@@ -92,20 +147,37 @@ def test_a_broken_config_is_told_in_the_runs_events(tmp_path: Path) -> None:
     assert last["event"] == "error" and "rank" in last["detail"]
 
 
-def test_two_processes_train_one_lora(options: list[str], tmp_path: Path) -> None:
-    """As `accelerate launch` starts them: each takes other batches, both end with the same numbers."""
-    environment = {
-        **os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2",
-    }  # fmt: skip
-    children = [
-        subprocess.Popen(
-            [sys.executable, "train_lora.py", *options], cwd=ROOT, env={**environment, "RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    outputs = [child.communicate(timeout=240)[0] for child in children]
-    assert [child.returncode for child in children] == [0, 0], outputs
+def test_two_processes_train_one_lora(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `accelerate launch` starts them: each takes other batches, both end with the same numbers.
+
+    The first is this process, which spares starting one more.
+    """
+    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
+    other = subprocess.Popen(
+        [sys.executable, "train_lora.py", *options], cwd=ROOT, env={**os.environ, **shared, "RANK": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    for name, value in {**shared, "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    averaged: list[float] = []
+    honest = parallel.Processes.average
+
+    def average(self: parallel.Processes, gradients: list[Any]) -> None:
+        before = [g.clone() for g in gradients]
+        honest(self, gradients)
+        averaged.append(max(float((a - b).abs().max()) for a, b in zip(before, gradients, strict=True)))
+
+    monkeypatch.setattr(parallel.Processes, "average", average)
+    try:
+        code = train_lora.main(options)
+        output = other.communicate(timeout=240)[0]
+    finally:
+        other.kill()
+        other.communicate()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+    assert (code, other.returncode) == (0, 0), output
+    assert len(averaged) == 2 and min(averaged) > 0, "the other process had the same batch"
     assert [p.name for p in sorted((tmp_path / "loras").glob("*.safetensors"))] == ["luna.safetensors"]
     told = [json.loads(line)["event"] for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert told.count("ready") == 1 and told.count("done") == 1

@@ -18,7 +18,7 @@ from tests.diffusion.training_kit import Ran, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),  # 40 s of one CPU, however busy the machine is
+    pytest.mark.timeout(900),  # half a minute of one CPU, however busy the machine is
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
@@ -37,30 +37,34 @@ PROMPTS = [
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     root = tmp_path_factory.mktemp("luna")
     return train(
-        STARTER, character.write(root / "luna", 16), root, name="luna", trigger_word=character.TRIGGER,
-        class_word="woman", preset="quick", steps=160, batch_size=4, resolution=128, rank=8, learning_rate=2e-3,
+        STARTER, character.write(root / "luna", 10), root, name="luna", trigger_word=character.TRIGGER,
+        class_word="woman", preset="quick", steps=90, batch_size=4, resolution=128, rank=8, learning_rate=5e-3,
         targets="full", conv_rank=8, warmup=0.05, lr_scheduler="cosine", caption_dropout=0.05,
-        validation={"count": 4, "every": 40, "timesteps": 4, "noises": 1},
+        validation={"count": 2, "every": 45, "timesteps": 4, "noises": 2},
     )  # fmt: skip
 
 
 def test_the_error_on_pictures_it_never_saw_falls(trained: Ran) -> None:
     assert trained.code == 0, trained.last
     held = trained.last["report"]["readings"]["heldOut"]
-    assert held["change"] < -0.2, held
+    assert held["change"] < -0.4, held
     assert held["improved"] > 0.9 * held["pairs"] and held["pValue"] < 0.001
-    assert held["picturesImproved"] == held["pictures"] == 4
-    assert trained.last["report"]["verdict"]["level"] == "learned"
+    assert held["picturesImproved"] == held["pictures"] == 2
+    verdict = trained.last["report"]["verdict"]
+    assert (verdict["level"], verdict["evidence"]) == ("learned", "little")
     told = trained.of("validation")
     assert told[0]["step"] == 0 and told[0]["loss"] == told[0]["base"]
-    assert len(told[0]["perPicture"]) == 4
+    assert len(told[0]["perPicture"]) == 2
 
 
-def test_the_best_checkpoint_is_the_one_delivered(trained: Ran) -> None:
+def test_the_delivered_checkpoint_is_the_last_or_the_lowest(trained: Ran) -> None:
     readings = {e["step"]: e["loss"] for e in trained.of("validation") if e["step"]}
-    assert trained.last["step"] == min(readings, key=lambda step: readings[step])
-    best = [e for e in trained.of("checkpoint") if e["best"]]
-    assert best[-1]["step"] == trained.last["step"]
+    assert list(readings) == [45, 90]
+    lowest = min(readings, key=lambda step: readings[step])
+    assert trained.last["step"] in (90, lowest)
+    assert trained.last["best"] == (trained.last["step"] == lowest)
+    assert trained.last["report"]["verdict"]["recommendedStep"] == trained.last["step"]
+    assert [e["step"] for e in trained.of("checkpoint") if e["best"]][-1] == lowest
 
 
 def test_the_hair_of_the_same_seeds_turns(trained: Ran) -> None:

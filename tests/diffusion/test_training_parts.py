@@ -20,16 +20,17 @@ from PIL import Image  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from dalla import training_set  # noqa: E402
-from dalla.diffusion.training import dataset, optimizers, validation  # noqa: E402
+from dalla.diffusion.training import dataset, optimizers, report, validation  # noqa: E402
 from dalla.diffusion.training import loop as loop_module  # noqa: E402
 from dalla.diffusion.training.adapters import Adapters, Average  # noqa: E402
+from dalla.diffusion.training.choice import Choice, choose  # noqa: E402
 from dalla.diffusion.training.objective import Discrete, Flow, item_losses  # noqa: E402
 from dalla.diffusion.training.samples import prompts_for, without_word  # noqa: E402
 from dalla.diffusion.training.setup import swap  # noqa: E402
 from dalla.errors import InvalidInput  # noqa: E402
 from dalla.records.training import TrainingConfig  # noqa: E402
 from tests.diffusion import tiny  # noqa: E402
-from tests.diffusion.training_kit import config, train  # noqa: E402
+from tests.diffusion.training_kit import config, load, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -269,7 +270,8 @@ def test_the_cache_follows_content_and_heals(
 
     def run(number: int, **changes: Any) -> list[str]:
         encoded.clear()
-        assert train(model, pictures, tmp_path / str(number), cache_to_disk=True, steps=1, **changes).code == 0
+        loaded = load(model, pictures, tmp_path / str(number), cache_to_disk=True, **changes)
+        assert all(torch.isfinite(e.latents).all() for e in loaded.train) and len(loaded.train) == 5
         return sorted(encoded)
 
     names = [f"{n}.png" for n in range(5)]
@@ -282,8 +284,7 @@ def test_the_cache_follows_content_and_heals(
     for entry in (pictures / dataset.CACHE_FOLDER).glob("latents-*"):
         entry.write_bytes(entry.read_bytes()[:40])
     assert run(5) == names
-    report = training_set.scan(pictures, resolution=64)
-    assert len(report.pictures) == 5, "the cache is no training data"
+    assert len(training_set.scan(pictures, resolution=64).pictures) == 5, "the cache is no training data"
 
 
 def test_orders_of_a_caption_keep_the_front_and_all_words() -> None:
@@ -301,6 +302,9 @@ def test_prompts_with_and_without_the_trigger_word() -> None:
     ]  # fmt: skip
     mine = prompts_for(settings.with_(sample_prompts=["a dog", "[trigger] runs"]), [])
     assert [(p.prompt, p.with_trigger) for p in mine] == [("a dog", False), ("luna runs", True), ("runs", False)]
+    for word, second in (("", "portrait"), ("woman", "woman")):
+        alone = prompts_for(settings.with_(class_word=word), ["luna"])
+        assert [(p.prompt, p.with_trigger) for p in alone] == [("luna", True), (second, False)]
     assert without_word("a lunatic, luna", "luna") == "a lunatic"
     assert swap("luna, smiling", settings) == "woman, smiling" and swap("luna, a woman", settings) == "a woman"
 
@@ -380,24 +384,30 @@ def test_no_gradient_means_no_change(model: Path, pictures: Path, tmp_path: Path
 
 def test_in_bf16_nearly_every_number_moves(model: Path, pictures: Path, tmp_path: Path) -> None:
     """Masters in bf16 would leave four fifths of them where they were at this learning rate."""
+    one = tmp_path / "one"
+    one.mkdir()
+    for name in ("0.png", "0.txt"):
+        (one / name).write_bytes((pictures / name).read_bytes())
+    # The first step moves only the up matrices, because the down ones have no gradient while those are zero.
     ran = train(
-        model, pictures, tmp_path, mixed_precision="bf16", steps=4, learning_rate=1e-4, save_every=4, keep_checkpoints=9,
-        weight_decay=0.0,
+        model, one, tmp_path, mixed_precision="bf16", steps=2, batch_size=1, learning_rate=1e-4, save_every=2,
+        weight_decay=0.0, trigger_word="",
     )  # fmt: skip
     assert ran.code == 0, ran.last
-    root = tmp_path / "run" / "checkpoints"
-    last = torch.load(root / "000004" / "state.pt", weights_only=True)["values"]
+    last = torch.load(tmp_path / "run" / "checkpoints" / "000002" / "state.pt", weights_only=True)["values"]
     torch.manual_seed(0)
     from dalla.diffusion.families import family
 
     fresh = Adapters(
         family("sd15").load_pipeline(model, torch.float32), family("sd15"),
-        config(model, pictures, tmp_path).complete("sd15", 5, native_size=64),
+        config(model, one, tmp_path).complete("sd15", 1, native_size=64),
     ).snapshot()  # fmt: skip
     downs = [k for k in last if "lora_A" in k]
     moved = sum(int((last[k] != fresh[k]).sum()) for k in downs) / sum(last[k].numel() for k in downs)
+    rounded = sum(int((last[k].bfloat16() != fresh[k].bfloat16()).sum()) for k in downs)
     assert all(last[k].dtype == torch.float32 for k in last)
     assert moved > 0.95
+    assert rounded < 0.5 * sum(last[k].numel() for k in downs), "else this test would not notice masters in bf16"
     assert all(torch.isfinite(t).all() for t in load_file(ran.lora).values())
 
 
@@ -407,7 +417,7 @@ def test_in_bf16_nearly_every_number_moves(model: Path, pictures: Path, tmp_path
         {"optimizer": "adafactor", "use_rslora": True, "gradient_accumulation": 2},
         {"optimizer": "prodigy", "learning_rate": 1.0, "steps": 4, "repeats": 2},
         {"use_dora": True, "targets": "full", "ema": True},
-        {"prior_weight": 1.0, "alpha": 1.0, "gradient_checkpointing": True},
+        {"prior_weight": 1.0, "alpha": 1.0, "gradient_checkpointing": True, "caption_dropout": 1.0},
         {"conv_rank": 1, "rank": 4, "timestep_sampling": "uniform", "noise_offset": 0.1, "min_snr_gamma": 5.0},
     ],
     ids=["adafactor", "prodigy", "dora", "prior", "conv"],
@@ -489,3 +499,57 @@ def test_sign_test() -> None:
     found = validation.compare(base, now)
     assert (found.improved, found.pairs, found.pictures_improved, found.pictures) == (3, 4, 1, 2)
     assert found.change == pytest.approx(-1.5 / 7)
+
+
+# ---------------------------------------------------------------- which checkpoint, and what can be said of it
+
+
+def reading(*rows: list[float]) -> validation.Reading:
+    return validation.Reading({f"{n}.png": row for n, row in enumerate(rows)})
+
+
+def test_the_last_checkpoint_is_taken_unless_it_is_worse_than_noise_explains() -> None:
+    lowest = reading([0.50, 0.20, 0.40, 0.30])
+    noisy = reading([0.58, 0.14, 0.47, 0.24])  # 2 % higher, by luck in both directions
+    clear = reading([0.55, 0.25, 0.44, 0.36])  # higher everywhere
+    kept = choose(100, noisy, 60, lowest)
+    assert (kept.step, kept.lowest) == (100, False) and "noise" in kept.reason and "step 60" in kept.reason
+    back = choose(100, clear, 60, lowest)
+    assert (back.step, back.lowest) == (60, True) and "14.3% higher" in back.reason
+    assert choose(100, lowest, 100, lowest).step == 100
+    assert choose(100, None, 60, lowest) == choose(100, None, 60, None)
+    assert choose(100, None, None, None).step == 100
+
+
+def test_pictures_count_as_one_each_when_there_are_enough() -> None:
+    base = reading([1.0, 1.0], [1.0, 1.0], [1.0, 1.0])
+    mean, error = validation.paired(base, reading([1.2, 1.2], [1.1, 1.1], [0.9, 0.9]))
+    assert mean == pytest.approx(0.2 / 3)
+    assert error == pytest.approx((((0.2 - 0.2 / 3) ** 2 + (0.1 - 0.2 / 3) ** 2 + (0.1 + 0.2 / 3) ** 2) / 2 / 3) ** 0.5)
+    two = validation.paired(reading([1.0, 1.0]), reading([1.1, 1.3]))
+    assert two == pytest.approx((0.2, 0.1))
+
+
+@pytest.mark.parametrize(
+    ("pictures", "evidence", "words"),
+    [
+        (1, "weak", "One picture is weak evidence"),
+        (3, "little", "little evidence"),
+        (6, "good", "has learned the subject"),
+    ],
+)
+def test_the_verdict_says_how_much_it_rests_on(pictures: int, evidence: str, words: str) -> None:
+    held = {"change": -0.3, "pValue": 0.01, "improved": 8, "pairs": 8, "pictures": pictures}
+    said = report.verdict(Choice(100, False, "It is the last step."), {"heldOut": held}, {}, True)
+    assert (said["level"], said["evidence"], said["recommendedStep"]) == ("learned", evidence, 100)
+    assert words in said["text"] and ("has learned" in said["text"]) == (pictures > 3)
+
+
+def test_questions_of_many_pictures_share_batches(model: Path, pictures: Path, tmp_path: Path) -> None:
+    """Each loss belongs to its own picture, however the questions are put together."""
+    loaded = load(model, pictures, tmp_path, batch_size=4)
+    together = validation.Questions(loaded, loaded.train, timesteps=3, noises=1).ask()
+    for example in loaded.train:
+        alone = validation.Questions(loaded, [example], timesteps=3, noises=1).ask().losses[example.file]
+        assert together.losses[example.file] == pytest.approx(alone, rel=1e-4)
+    assert len({round(v, 4) for row in together.losses.values() for v in row}) > 10

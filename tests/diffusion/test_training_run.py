@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def files(folder: Path) -> list[str]:
 
 def test_resumed_equals_uninterrupted_to_the_last_bit(model: Path, pictures: Path, tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "steps": 6, "lr_scheduler": "cosine", "warmup": 2, "caption_dropout": 0.3, "shuffle_captions": True, "ema": True,
+        "steps": 4, "lr_scheduler": "cosine", "warmup": 2, "caption_dropout": 0.3, "shuffle_captions": True, "ema": True,
         "gradient_accumulation": 2, "validation": {"count": 1, "every": 2}, "noise_offset": 0.05,
     }  # fmt: skip
     whole = train(model, pictures, tmp_path / "a", **options)
@@ -91,13 +92,13 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(model: Path, pictures: Pat
 
     folder = tmp_path / "b" / "run"
     folder.mkdir(parents=True)
-    first = train(model, pictures, tmp_path / "b", AskAt(folder, {3: "cancel"}), **options)
-    assert first.code == 130 and first.last["event"] == "cancelled" and first.last["step"] == 3
+    first = train(model, pictures, tmp_path / "b", AskAt(folder, {1: "cancel"}), **options)
+    assert first.code == 130 and first.last["event"] == "cancelled" and first.last["step"] == 1
     assert (folder / first.last["kept"]).is_file()
     assert files(tmp_path / "b" / "loras") == []
     (folder / "cancel").unlink()
     second = train(model, pictures, tmp_path / "b", resume_from=str(folder), **options)
-    assert second.of("ready")[0]["startStep"] == 3
+    assert second.of("ready")[0]["startStep"] == 1
     assert first.losses + second.losses == whole.losses
     assert [e["loss"] for e in first.of("validation") + second.of("validation")] == [
         e["loss"] for e in whole.of("validation")
@@ -105,6 +106,7 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(model: Path, pictures: Pat
     one, two = load_file(whole.lora), load_file(second.lora)
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     assert whole.last["step"] == second.last["step"]
+    assert whole.last["report"]["verdict"] == second.last["report"]["verdict"]
 
 
 def test_a_resumed_run_uses_the_new_settings_and_refuses_other_layers(
@@ -156,6 +158,8 @@ def test_pause_save_and_sample_while_it_runs(model: Path, pictures: Path, tmp_pa
     assert all((folder / e["file"]).is_file() for e in drawn)
     assert len({(e["index"], e["seed"]) for e in drawn}) == 2
     assert files(folder) == ["checkpoints", "events.jsonl", "run.lock", "samples"]
+    likeness = ran.last["report"]["pictures"]["likeness"]
+    assert "cartoons" in likeness["faces"]["text"] and "models/vision" in likeness["images"]["text"]
 
 
 def test_one_run_folder_has_one_process(tmp_path: Path, model: Path, pictures: Path) -> None:
@@ -167,6 +171,15 @@ def test_one_run_folder_has_one_process(tmp_path: Path, model: Path, pictures: P
     assert ran.code == 2 and "already" in ran.last["detail"]
     lock.release()
     RunLock(tmp_path / "run").release()
+
+
+def test_somebody_who_looks_at_the_lock_does_not_end_a_run_that_starts(tmp_path: Path) -> None:
+    fcntl = pytest.importorskip("fcntl")
+    (tmp_path / "run.lock").touch()
+    with (tmp_path / "run.lock").open("r+b") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        RunLock(tmp_path).release()  # taken as soon as the look is over
 
 
 def test_killed_without_warning(model: Path, pictures: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from dalla.diffusion.training import setup
 from dalla.diffusion.training.events import Controls
 from dalla.diffusion.training.run import run
 from dalla.records.training import TrainingConfig
@@ -55,3 +56,10 @@ def train(model: Path, pictures: Path, root: Path, controls: Controls | None = N
     events: list[dict[str, Any]] = []
     code = run(config(model, pictures, root, **changes), listener=events.append, controls=controls)
     return Ran(code, events, root)
+
+
+def load(model: Path, pictures: Path, root: Path, **changes: Any) -> setup.Loaded:
+    """Get a run ready as the trainer does, up to the first step: pictures and captions are encoded."""
+    return setup.load(
+        setup.prepare(config(model, pictures, root, **changes), lambda *a, **k: None), lambda *a, **k: None
+    )

@@ -23,6 +23,7 @@ PAGES = [
     "/schedule.html",
     "/lora.html",
     "/connections.html",
+    "/datasets.html",
     "/monitoring.html",
     "/api/docs",
 ]

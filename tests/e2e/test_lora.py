@@ -121,7 +121,7 @@ class Pretend:
 
 def choose_luna(page: Any) -> None:
     page.goto("/lora.html")
-    page.get_by_label("Training set", exact=True).select_option("luna")
+    page.get_by_label("Dataset or folder", exact=True).select_option("luna")
     expect(page.get_by_role("heading", name="What it will need")).to_be_visible()
 
 
@@ -165,7 +165,7 @@ def test_pictures_are_dropped_taken_out_and_brought_back(page: Any, world: World
     files += [{"name": "k0.txt", "mimeType": "text/plain", "buffer": b"a portrait"}]
     files += [{"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"}]
     page.locator("drop-zone input").set_input_files(files)
-    expect(page.get_by_label("Training set", exact=True)).to_have_value("kai")
+    expect(page.get_by_label("Dataset or folder", exact=True)).to_have_value("kai")
     expect(page.locator(".lo-upload")).to_contain_text("broken.png")
     expect(page.locator(".lo-picture")).to_have_count(3)
     page.locator(".lo-picture").first.click()
@@ -323,9 +323,69 @@ def test_a_clone_takes_the_settings_over(page: Any, world: World) -> None:
     Pretend(page, run_of(status="completed", lora="luna-2", actions=["clone", "delete"]))
     page.goto(f"/lora.html?run={ID}")
     page.get_by_role("button", name="Clone").click()
-    expect(page.get_by_label("Training set", exact=True)).to_have_value("luna")
+    expect(page.get_by_label("Dataset or folder", exact=True)).to_have_value("luna")
     expect(page.locator(".lo-changed")).to_have_text("1 changed")
     expect(page).to_have_url(re.compile("tab=train"))
+
+
+def test_a_run_says_whether_the_samples_look_like_the_pictures(page: Any, world: World) -> None:
+    sample = {
+        "index": 0,
+        "similarity": 0.71,
+        "band": "strong",
+        "nearest": {"file": "3.png", "similarity": 0.93},
+        "copy": True,
+    }
+    faces = {"measured": True, "band": "strong", "text": "The face is clearly the one.", "notes": ["Nearly 3.png again."],
+             "samples": [sample], "similarity": {"lora": 0.71, "base": None, "training": 0.8}, "pictures": 9}  # fmt: skip
+    images = {"measured": False, "text": "There is no image encoder.", "notes": [], "samples": [], "pictures": 0}
+    report = {
+        "verdict": {"level": "learned", "text": "It learned."},
+        "readings": {},
+        "pictures": {"likeness": {"faces": faces, "images": images}},
+    }
+    Pretend(page, run_of(status="completed", report=report, actions=["clone"]))
+    page.goto(f"/lora.html?run={ID}")
+    told = page.locator(".lo-likeness")
+    expect(told.get_by_role("heading", name="Does it look like the pictures?")).to_be_visible()
+    expect(told).to_contain_text("The face is clearly the one.")
+    expect(told).to_contain_text("Nearly 3.png again.")
+    expect(told).to_contain_text("There is no image encoder.")
+    told.get_by_text("1 sample one by one").click()
+    row = told.get_by_role("row").nth(1)
+    expect(row).to_contain_text("0.71")
+    expect(row).to_contain_text("nearly the same")
+
+
+def test_a_dataset_is_chosen_by_the_address_and_named_in_the_request(page: Any, world: World) -> None:
+    made = world.call(
+        "POST", "/datasets", json={"name": "Portraits", "triggerWord": "ohwx", "characterId": world.luna["id"]}
+    )
+    files = [("files", (f"{n}.png", picture(n))) for n in range(5)]
+    task = world.call("POST", "/datasets/upload", data={"datasetId": made["id"]}, files=files)
+    assert world.call("GET", f"/tasks/{task['taskId']}?wait=30")["status"] == "completed"
+    page.goto(f"/lora.html?tab=train&dataset={made['id']}")
+    expect(page.get_by_label("Dataset or folder", exact=True)).to_have_value(f"dataset:{made['id']}")
+    expect(page.locator(STEPS)).to_be_visible()
+    expect(page.get_by_label("Trigger word", exact=True)).to_have_value("ohwx")
+    expect(page.locator("#lo-character")).to_have_value(world.luna["id"])
+    expect(page.locator("drop-zone")).to_be_hidden()
+    expect(page.get_by_role("link", name="Open the dataset")).to_have_attribute(
+        "href", f"/datasets.html?dataset={made['id']}"
+    )
+    page.get_by_role("button", name=re.compile("0.png: caption and crop")).click()
+    expect(page.get_by_role("textbox", name="Caption")).not_to_be_editable()
+    expect(page.get_by_role("link", name="Edit in the dataset")).to_be_visible()
+    page.keyboard.press("Escape")
+    sent: list[Any] = []
+    page.route(
+        "**/api/lora/train",
+        lambda route: (sent.append(route.request.post_data_json), route.fulfill(status=202, json={"taskId": ID})),
+    )
+    Pretend(page, run_of())
+    page.get_by_role("button", name="Start training").click()
+    expect(page).to_have_url(re.compile(f"run={ID}"))
+    assert sent[0]["datasetId"] == made["id"] and "trainingData" not in sent[0] and sent[0]["triggerWord"] == "ohwx"
 
 
 def test_a_run_that_is_not_there(page: Any, world: World) -> None:

@@ -95,7 +95,14 @@ class StandIn:
     def train(self) -> int:
         how, steps = self.how, int(self.how.get("steps", 4))
         lock = os.open(self.run / "run.lock", os.O_RDWR | os.O_CREAT)
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(50):  # as the trainer does: who looks whether it is held holds it for a moment
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+        else:
+            return 1
         if how.get("early_hold"):
             self.wait_for("go")
         print("standing in", flush=True)

@@ -94,6 +94,22 @@ def test_a_changed_address_takes_effect_at_once(fake: ComfyFake, make: Make) -> 
     assert engine.status().available
 
 
+def test_the_server_is_asked_for_its_memory(fake: ComfyFake, make: Make) -> None:
+    engine = make()
+    engine.generate(request(), Report())
+    assert engine.free_memory() is True
+    (asked,) = fake.calls("POST", "/free")
+    assert asked.json == {"unload_models": True, "free_memory": True}
+    assert not fake._cache
+
+
+def test_a_server_that_is_not_there_or_refuses_is_passed_over(fake: ComfyFake, make: Make) -> None:
+    assert make(comfyui_url="").free_memory() is False
+    assert make("http://127.0.0.1:9").free_memory() is False
+    fake.fail_next("/free", 500)
+    assert make().free_memory() is False
+
+
 def test_models_have_the_family_their_names_say(make: Make) -> None:
     families = {m.name: (m.family, m.kind) for m in make().models()}
     assert families == {

@@ -103,5 +103,6 @@ def test_the_file_is_the_one_that_was_checked():
     for line in (folder / "SHA256SUMS").read_text().splitlines():
         digest, name = line.split()
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
-    assert {p.name for p in folder.iterdir()} == {"LICENSE", "README.md", "SHA256SUMS", module.FILE}
+    models = {module.FILE, "face_recognition_sface_2021dec_int8bq.onnx"}
+    assert {p.name for p in folder.iterdir()} == {"LICENSE", "README.md", "SHA256SUMS", *models}
     assert FACE_FINDERS.load("yunet") is YuNet

@@ -254,7 +254,9 @@ def test_a_foreign_run_that_is_killed_is_told_without_an_exit_code(tmp_path, fol
 
 def test_a_foreign_run_can_be_cancelled(tmp_path, folder):
     start_and_kill_parent(tmp_path, folder, {"hold": 2})
-    until(lambda: lock_is_held(folder / "run.lock"))
+    tail, events = EventTail(folder / "events.jsonl"), []
+    until(lambda: events.extend(tail.read()) or any(e.get("step") == 2 for e in events))
+    assert lock_is_held(folder / "run.lock")
     end = make().attach(folder).cancel(lambda e: None)
     assert end.kind == "cancelled" and end.event["step"] == 2
 
@@ -264,6 +266,21 @@ def until(true):
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+def test_who_looks_at_the_lock_is_not_taken_for_a_trainer(tmp_path):
+    import fcntl
+
+    path = tmp_path / "run.lock"
+    assert not lock_is_held(path)
+    path.touch()
+    with path.open("r+b") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)  # another dashboard that looks at this moment
+        assert not lock_is_held(path)
+    with path.open("r+b") as training:
+        fcntl.flock(training, fcntl.LOCK_EX)
+        assert lock_is_held(path)
+    assert not lock_is_held(path)
 
 
 def test_lines_are_read_whole_and_rubbish_is_left_out(tmp_path):

@@ -211,10 +211,14 @@ class GeminiFake(LoopbackFake):
         if kind == "ARRAY":
             if "hashtag" in name:
                 return ["evening", "story", "light", "moments"]
+            if name == "tags":
+                return ["woman", "red dress", "city street", "soft light"]
             wanted = int((re.search(r"Think of (\d+)", said) or [0, 3])[1])
             return [f"walking along street number {number}-{n}, soft light, half-length shot" for n in range(wanted)]
         if kind in ("INTEGER", "NUMBER"):
             return 1
+        if name == "caption":  # a picture of a dataset
+            return f"A woman in a red dress on a city street, soft light, number {number + 1}"
         sentence = _SENTENCES[(number + len(said)) % len(_SENTENCES)]
         if "alt" in name:
             return "A person in warm light, looking at the camera."

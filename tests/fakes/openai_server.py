@@ -22,6 +22,10 @@ CAPTION = {
     "alt_text": "A woman by a window with a cup of tea.",
 }
 
+#: What it sees in every picture of a dataset.
+PICTURE = {"caption": "A woman with a cup of tea by a window."}
+PICTURE_TAGS = {"tags": ["woman", "cup", "tea", "window"]}
+
 
 class OpenAIFake(LoopbackFake):
     """`with OpenAIFake(flavour="ollama") as fake: Settings(DALLA_CAPTION_URL=fake.url + "/v1")`."""
@@ -150,6 +154,8 @@ class OpenAIFake(LoopbackFake):
             return {
                 "prompts": [f"reading letter number {n} on a stone bench, soft light" for n in range(int(found[1]))]
             }
+        if "Describe the attached picture" in said:
+            return dict(PICTURE_TAGS if '\\"tags\\"' in said else PICTURE)
         return dict(CAPTION)
 
 

@@ -79,13 +79,14 @@ test("Needs you asks for what failed and for what is held", () => {
   assert.equal(failed.status, "failed,unconfirmed,missed");
   assert.equal(held.hold, "any");
   assert.equal(held.characterId, "c");
+  assert.equal(q.listsOf({ tab: "drafts" })[0].hold, "none"); // what is held stands under "Needs you", once
   assert.equal(q.listsOf({ tab: "scheduled" })[0].sort, "soonest");
   assert.equal(q.listsOf({ tab: "all" })[0].status, null);
 });
 
 test("counts of the tabs, and which one opens first", () => {
   const counts = { draft: 3, approved: 1, scheduled: 2, published: 5, failed: 1, held: 2, dry_run: 4, cancelled: 1 };
-  assert.deepEqual(q.countsOf(counts), { needs: 3, drafts: 4, scheduled: 2, published: 5, dry: 4, all: 17 });
+  assert.deepEqual(q.countsOf(counts), { needs: 3, drafts: 2, scheduled: 2, published: 5, dry: 4, all: 17 });
   assert.equal(q.firstTab(counts), "needs");
   assert.equal(q.firstTab({ published: 1 }), "published");
   assert.equal(q.firstTab({}), "all");

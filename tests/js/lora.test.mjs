@@ -6,6 +6,7 @@ import * as w from "../../static/js/pages/lora/words.js";
 import { joined } from "../../static/js/pages/lora/log.js";
 import { gridOf } from "../../static/js/pages/lora/samples.js";
 import { cropView } from "../../static/js/pages/lora/pictures.js";
+import * as f from "../../static/js/pages/lora/form.js";
 
 const { actLabel, appended, bestSample, fits } = w;
 const field = (name) => p.FIELDS.find((f) => f.name === name);
@@ -38,6 +39,21 @@ test("a wish goes to JSON and back without loss", () => {
   const { wish: back, problems } = p.fromText(p.toText(wish));
   assert.deepEqual(problems, []);
   assert.deepEqual(back, wish);
+});
+
+test("a dataset goes to JSON and back, and into the select of pictures", () => {
+  const { wish, problems } = p.fromText(p.toText({ datasetId: "dataset_1", params: {} }));
+  assert.deepEqual(problems, []);
+  assert.equal(wish.datasetId, "dataset_1");
+  assert.equal(wish.trainingData, undefined);
+  assert.equal(f.sourceOf({ datasetId: "d", trainingData: "" }), "dataset:d");
+  assert.equal(f.sourceOf({ datasetId: "", trainingData: "luna" }), "luna");
+  for (const value of ["dataset:d", "luna", ""]) assert.equal(f.sourceOf(f.fromSource(value)), value);
+  const state = { wish: { datasetId: "d", trainingData: "" }, sets: [{ name: "luna", pictures: 2, captions: 1 }], options: null, characters: [] };
+  const known = String(f.selects({ ...state, datasets: [{ id: "d", name: "Luna", counts: { images: 12, captioned: 3 } }] }).trainingData);
+  assert.match(known, /<option value="dataset:d" selected[^>]*>Luna \(12 pictures, 3 captioned\)/);
+  assert.match(known, /luna \(2 pictures, 1 captioned\)/);
+  assert.match(String(f.selects({ ...state, datasets: [] }).trainingData), /value="dataset:d" selected[^>]*>A dataset that is not there/);
 });
 
 test("every setting survives the way through JSON", () => {

@@ -80,7 +80,6 @@ def test_resolving_removes(store):
     store.notify(note(1, key="post:1"))
     assert store.discard("post:1") is True
     assert store.discard("post:1") is False
-    store.resolve("post:1")  # nothing to do is no error
     assert store.notifications().total == 0
 
 

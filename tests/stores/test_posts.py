@@ -198,6 +198,7 @@ def test_pages_in_both_orders_and_counts(store: SqlPosts) -> None:
         assert seen == expected
     assert len(store.page(PostFilter(media_id="media_0")).items) == 4
     assert len(store.page(PostFilter(hold="any")).items) == 1
+    assert {p.hold for p in store.page(PostFilter(hold="none")).items} == {None}
     assert store.counts()["scheduled"] == 7
     assert store.counts()["held"] == 1
     between = store.between("2026-11-21T12:02:00.000Z", "2026-11-21T12:04:00.000Z")

@@ -69,6 +69,7 @@ def test_pictures_and_captions_land_in_a_training_set(client, world):
     )
     assert answer.status_code == 201, answer.json
     assert answer.json["files"] == ["Ubung-1.png", "b.png"] and answer.json["captions"] == ["Ubung-1.txt"]
+    assert answer.json["captionCount"] == 1
     assert answer.json["duplicates"] == ["copy.png"]
     assert [row["id"] for row in answer.json["failed"]] == ["fake.png", "lonely.txt"]
     root = Path(world.container.settings.training_data_dir) / "luna"

@@ -238,3 +238,19 @@ def test_a_needed_approval_is_found_by_its_hold(client, container, char, media):
     assert problem(client.post(f"/api/posts/{post.id}/approve"), 422)["errors"][0]["field"] == "caption"
     client.patch(f"/api/posts/{post.id}", json={"caption": "here"})
     assert client.post(f"/api/posts/{post.id}/approve").json["status"] == "approved"
+
+
+def test_a_post_that_is_edited_is_not_told_to_be_like_itself(client, write, char, media):
+    at = later(days=3)
+    post = write(publish="schedule", scheduledAt=at).json
+    assert post["status"] == "scheduled"
+    body = {"characterId": char, "platform": "twitter", "mediaIds": [media], "caption": "Good morning", "scheduledAt": at}
+
+    def warned(**more):
+        answer = client.post("/api/posts/check", json={**body, **more})
+        assert answer.status_code == 200, answer.json
+        return {issue["code"] for issue in answer.json["platforms"]["twitter"]["issues"] if issue["level"] == "warning"}
+
+    assert {"duplicate_picture", "duplicate_caption", "clash"} <= warned()
+    assert not {"duplicate_picture", "duplicate_caption", "clash"} & warned(postId=post["id"])
+    problem(client.post("/api/posts/check", json={**body, "postId": "post_none"}), 404, "not_found")

@@ -85,6 +85,10 @@ class Events:
                 self._reserve.unlink(missing_ok=True)
 
 
+#: So long the lock is tried for: somebody who looks whether it is held holds it for a moment.
+LOCK_SECONDS = 1.0
+
+
 class RunLock:
     """The operating system's lock on `run.lock`, held until the process ends. Raises Conflict when held already."""
 
@@ -93,13 +97,19 @@ class RunLock:
             self._handle = os.open(folder / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as exc:
             raise StorageError.from_os(exc, "the run's lock") from exc
-        try:
-            _lock(self._handle)
-        except OSError:
-            os.close(self._handle)
-            raise Conflict(
-                "This run is being trained already by another process.", remedy="Wait for it, or stop it first."
-            ) from None
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                _lock(self._handle)
+                break
+            except OSError:
+                if time.monotonic() < end:
+                    time.sleep(0.02)
+                    continue
+                os.close(self._handle)
+                raise Conflict(
+                    "This run is being trained already by another process.", remedy="Wait for it, or stop it first."
+                ) from None
         with contextlib.suppress(OSError):
             os.ftruncate(self._handle, 0)
             os.write(self._handle, f"{os.getpid()}\n".encode())

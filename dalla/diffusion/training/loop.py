@@ -17,6 +17,7 @@ import torch
 from dalla.diffusion import hardware
 from dalla.diffusion.training import checkpoints, optimizers, setup, validation
 from dalla.diffusion.training.adapters import Average
+from dalla.diffusion.training.choice import Choice, choose
 from dalla.diffusion.training.dataset import Batches, Example
 from dalla.diffusion.training.errors import NonFinite, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events
@@ -31,7 +32,7 @@ MOST_SKIPS = 20
 
 
 class Loop:
-    """Trains one prepared run. `best_step` and `best_values` hold the adapter with the lowest held-out loss."""
+    """Trains one prepared run. `best_step`, `best_values` and `best_reading` are of the lowest held-out loss."""
 
     def __init__(
         self, prepared: Prepared, loaded: Loaded, events: Events, controls: Controls, run_folder: Path | None
@@ -57,6 +58,8 @@ class Loop:
         self.readings: list[tuple[int, float]] = []
         self.best_step: int | None = None
         self.best_values: dict[str, Any] | None = None
+        self.best_reading: validation.Reading | None = None
+        self.last_reading: tuple[int, validation.Reading] | None = None
         self.splits = 1  # batches are computed in so many parts (out-of-memory ladder)
         self.done = 0
         self.stopped_early = False
@@ -71,7 +74,7 @@ class Loop:
         if self.loaded.held_out:
             with self.loaded.adapters.off():
                 self.base = self.questions.ask()
-            if not self.readings:
+            if self.done == 0:
                 self._tell_validation(0, self.base)
         if self.done == 0:
             self._samples(0)
@@ -199,10 +202,7 @@ class Loop:
         noised = loaded.objective.noise(latents, levels, noise, generator)
         captions = ["" if rng.random() < (config.caption_dropout or 0.0) else rng.choice(e.captions) for e in examples]
         sizes = torch.stack([e.sizes for e in examples]).to(device)
-        mask = None
-        if any(e.mask is not None for e in examples):
-            plain = torch.ones(1, *examples[0].shape)
-            mask = torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device)
+        mask = validation.masks(examples, device)
         total = torch.zeros((), device=device)
         size = math.ceil(count / self.splits)
         for start in range(0, count, size):
@@ -262,8 +262,10 @@ class Loop:
         lowest = min((loss for _, loss in self.readings), default=math.inf)
         self._tell_validation(self.done, reading)
         self.readings.append((self.done, reading.mean))
+        self.last_reading = (self.done, reading)
         if reading.mean < lowest:
             self.best_step, self.best_values = self.done, self.values() or self.loaded.adapters.snapshot()
+            self.best_reading = reading
             self._since_best = 0
             self.checkpoint(best=True)
             return True
@@ -274,10 +276,15 @@ class Loop:
             self.events.emit(
                 "warning", code="early_stop",
                 detail=f"The held-out loss has not fallen since step {self.best_step}; more steps would only memorise the pictures.",
-                remedy="Nothing to do: the checkpoint of that step is delivered.",
+                remedy="Nothing to do: the report says which checkpoint is delivered.",
             )  # fmt: skip
             return True
         return False
+
+    def choice(self) -> Choice:
+        """Say which checkpoint is to be delivered: this step's or that of `best_step`."""
+        last = self.last_reading[1] if self.last_reading and self.last_reading[0] == self.done else None
+        return choose(self.done, last, self.best_step, self.best_reading)
 
     def _tell_validation(self, step: int, reading: validation.Reading) -> None:
         base = self.base.mean if self.base else None
@@ -351,6 +358,8 @@ class Loop:
             "average": self.values(), "scaler": self.scaler.state_dict() if self.scaler else None,
             "readings": [[s, v] for s, v in self.readings], "best": self.best_step, "sinceBest": self._since_best,
             "splits": self.splits, "rng": torch.get_rng_state(), "fingerprint": self.fingerprint(),
+            "bestReading": self.best_reading.to_state() if self.best_reading else None,
+            "lastReading": [self.last_reading[0], self.last_reading[1].to_state()] if self.last_reading else None,
         }  # fmt: skip
         loss = self.readings[-1][1] if self.readings and self.readings[-1][0] == self.done else None
         folder = checkpoints.save(self.run_folder, self.done, state, {"file": name, "heldOut": loss}, lora)
@@ -391,6 +400,10 @@ class Loop:
         self.readings = [(int(s), float(v)) for s, v in state["readings"]]
         self._since_best = state["sinceBest"]
         self.best_step = state["best"]
+        if state.get("bestReading"):
+            self.best_reading = validation.Reading(state["bestReading"])
+        if state.get("lastReading"):
+            self.last_reading = (state["lastReading"][0], validation.Reading(state["lastReading"][1]))
         if self.best_step == step:
             self.best_values = state["average"] or state["values"]
         elif self.best_step is not None:

@@ -18,7 +18,7 @@ def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
     """Return the optimizer. Raises NotConfigured when its library or device is missing."""
     decay = config.weight_decay
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, weight_decay=decay, fused=device == "cuda")
+        return torch.optim.AdamW(groups, weight_decay=decay, fused=device in ("cpu", "cuda"))
     if config.optimizer == "adafactor":
         return torch.optim.Adafactor(groups, weight_decay=decay)
     if config.optimizer == "prodigy":

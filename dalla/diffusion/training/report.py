@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
+from dalla.diffusion import likeness
 from dalla.diffusion.training import setup, validation
+from dalla.diffusion.training.choice import Choice
 from dalla.diffusion.training.loop import Loop
 
 #: So many training pictures are enough for the reading of how well they fit.
@@ -82,6 +84,7 @@ def samples(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
             for row in range(len(shared))
         ],
         "copies": int((nearest.values > COPY).sum()),
+        "likeness": likeness.of_samples(loop, final),
     }  # fmt: skip
     if plain and len(plain) < len(shared):
         result["drift"] = {
@@ -95,12 +98,15 @@ def samples(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
     return result
 
 
-def verdict(loop: Loop, readings: dict[str, Any], pictures: dict[str, Any], moved: bool) -> dict[str, Any]:
-    """Say in words what came out: {level, text, recommendedStep, reason}."""
-    last = loop.done
-    best = loop.best_step
-    step = best if best is not None else last
+def verdict(choice: Choice, readings: dict[str, Any], pictures: dict[str, Any], moved: bool) -> dict[str, Any]:
+    """Say in words what came out: {level, text, hints, recommendedStep, reason, evidence}.
+
+    `evidence` says how much the held-out pictures can tell: "none", "weak" (one), "little" (two or three), "good".
+    """
     held = readings.get("heldOut")
+    count = held["pictures"] if held else 0
+    evidence = "none" if not held else "weak" if count == 1 else "little" if count < 4 else "good"
+    where = "On the one picture it never saw" if count == 1 else f"On {count} pictures it never saw"
     if not moved:
         level, text = "not_learned", "The LoRA is all zeros: it changes nothing. The learning rate was too low or zero."
     elif held is None:
@@ -111,22 +117,25 @@ def verdict(loop: Loop, readings: dict[str, Any], pictures: dict[str, Any], move
         )
     elif held["change"] < 0 and held["pValue"] < 0.05:
         level = "learned"
+        learned = "It has learned the subject." if count > 3 else "That speaks for having learned the subject."
         text = (
-            f"On pictures it never saw, the error is {-held['change']:.1%} lower than without the LoRA "
-            f"({held['improved']} of {held['pairs']} comparisons better). It has learned the subject."
+            f"{where}, the error is {-held['change']:.1%} lower than without the LoRA "
+            f"({held['improved']} of {held['pairs']} comparisons better). {learned}"
         )
     elif held["change"] < 0:
         level = "weak"
         text = (
-            f"On pictures it never saw, the error is {-held['change']:.1%} lower, which may be chance "
+            f"{where}, the error is {-held['change']:.1%} lower, which may be chance "
             f"(p = {held['pValue']:.2f}). More steps, a higher rank or more pictures should help."
         )
     else:
         level = "overfitted"
         text = (
-            f"On pictures it never saw, the error is {held['change']:.1%} higher than without the LoRA: it has "
+            f"{where}, the error is {held['change']:.1%} higher than without the LoRA: it seems to have "
             "memorised the training pictures. Use fewer steps, a lower learning rate or more pictures."
         )
+    if moved and count:
+        text += _CAUTION.get(evidence, "")
     hints = []
     swap = readings.get("swap")
     if held and swap and held["change"] < 0 and swap["change"] < 0.8 * held["change"]:
@@ -135,15 +144,16 @@ def verdict(loop: Loop, readings: dict[str, Any], pictures: dict[str, Any], move
         )
     if pictures.get("copies"):
         hints.append("Some samples are nearly copies of training pictures.")
-    if best is None:
-        reason = "It is the last step."
-    elif best == last:
-        reason = "The held-out loss was lowest at the last step; more steps may still help."
-    else:
-        reason = (
-            f"The held-out loss was lowest at step {best} and not lower at any of the later checks, up to step {last}."
-        )
-    return {"level": level, "text": text, "hints": hints, "recommendedStep": step, "reason": reason}
+    return {"level": level, "text": text, "hints": hints, "recommendedStep": choice.step, "reason": choice.reason,
+            "evidence": evidence}  # fmt: skip
+
+
+#: What few held-out pictures cannot tell.
+_CAUTION = {
+    "weak": " One picture is weak evidence: another one could have said something else. Judge by the samples; with 15 or "
+    "more pictures two or more are set aside.",
+    "little": " So few pictures are little evidence. Judge by the samples, too.",
+}
 
 
 def _pooled(latents: Any) -> Any:

@@ -150,15 +150,16 @@ def _check_space(*folders: Path) -> None:
 
 
 def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, started: datetime) -> None:
-    """Take the best checkpoint's numbers, measure, write the LoRA, load it back, tell."""
+    """Take the chosen checkpoint's numbers, measure, write the LoRA, load it back, tell."""
     from dalla.diffusion.training.export_metadata import metadata_for, sidecar, write_sidecar
 
     loaded, config, prepared = loop.loaded, loop.config, loop.prepared
     adapters = loaded.adapters
-    values = loop.best_values or loop.values()
+    choice = loop.choice()
+    values = loop.best_values if choice.lowest else loop.values()
     if values is not None:
         adapters.restore(values)
-    step = loop.best_step or loop.done
+    step = choice.step
     moved = adapters.moved()
     events.emit("phase", name="report", detail="Measuring what was learned")
     readings = report.measure(loop)
@@ -174,7 +175,7 @@ def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, star
         "step": step, "steps": loop.done, "epoch": loop.epoch, "stoppedEarly": loop.stopped_early,
         "readings": readings, "pictures": pictures, "heldOutPictures": [e.file for e in loaded.held_out],
         "history": [{"step": s, "heldOut": round(v, 6)} for s, v in loop.readings],
-        "verdict": report.verdict(loop, readings, pictures, moved),
+        "verdict": report.verdict(choice, readings, pictures, moved),
     }  # fmt: skip
     events.emit("report", **result)
     if not moved:
@@ -223,7 +224,7 @@ def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, star
         path.unlink(missing_ok=True)
         raise StorageError.from_os(exc, f"the LoRA {name}") from exc
     events.emit(
-        "done", lora=path.name, path=str(path), sha256=sha, step=step, best=loop.best_step is not None, name=name,
+        "done", lora=path.name, path=str(path), sha256=sha, step=step, best=step == loop.best_step, name=name,
         layers=layers, report=result,
     )  # fmt: skip
 

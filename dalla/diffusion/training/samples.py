@@ -35,7 +35,8 @@ def prompts_for(config: Any, captions: list[str]) -> list[SamplePrompt]:
         bare = without_word(text, trigger)
         found.append(SamplePrompt(len(found), text, config.sample_seed + number, bool(trigger) and bare != text))
         if trigger and bare != text:
-            found.append(SamplePrompt(len(found), bare or config.class_word or "", config.sample_seed + number, False))
+            plain = bare or config.class_word.strip() or "portrait"  # a caption may be the trigger word alone
+            found.append(SamplePrompt(len(found), plain, config.sample_seed + number, False))
     return found
 
 

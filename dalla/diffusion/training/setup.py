@@ -182,7 +182,7 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
     prior = pictures(prior_rows, config.prior_folder or "", "Encoding the class pictures")
 
     captions = [c for example in [*train, *held, *prior] for c in example.captions]
-    swapped = [swap(c, config) for c in captions]
+    swapped = [swap(c, config) for c in [*captions, ""]]  # a dropped caption becomes the class word
     length = family.text_length(pipe, [*captions, *swapped, ""], config.preset != "quick")
     texts = dataset.Texts(pipe, family, length, device, place.dtype, live=config.train_text_encoder)
     shown = prompts_for(config, [e.captions[0] for e in held or train])

@@ -7,6 +7,7 @@ the same every time, two readings are compared pair by pair.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ class Reading:
 
     def per_picture(self) -> dict[str, float]:
         return {file: round(sum(row) / len(row), 6) for file, row in self.losses.items()}
+
+    def to_state(self) -> dict[str, list[float]]:
+        return {file: list(row) for file, row in self.losses.items()}
 
 
 @dataclass(frozen=True)
@@ -67,38 +71,69 @@ class Questions:
 
     def ask(self) -> Reading:
         """Take a reading. Deterministic; touches no random state of the training."""
-        losses: dict[str, list[float]] = {}
+        rows = [row for number in range(len(self._examples)) for row in self._rows(number)]
+        losses: dict[str, list[float]] = {example.file: [] for example in self._examples}
+        step = max(1, self._trainer.config.batch_size)
         with torch.no_grad():
-            for example, caption in zip(self._examples, self._captions, strict=True):
-                losses[example.file] = self._one(example, caption)
+            for _, same in itertools.groupby(rows, key=lambda row: self._examples[row[0]].shape):
+                alike = list(same)
+                for start in range(0, len(alike), step):
+                    part = alike[start : start + step]
+                    for (number, _, _), loss in zip(part, self._batch(part), strict=True):
+                        losses[self._examples[number].file].append(loss)
         return Reading(losses)
 
-    def _one(self, example: Example, caption: str) -> list[float]:
-        trainer = self._trainer
-        levels = trainer.objective.fixed_levels(self._timesteps, example.shape)
+    def _rows(self, number: int) -> list[tuple[int, float, Any]]:
+        """Return the questions about one example: (its number, noise level, noise)."""
+        example = self._examples[number]
         seed = int.from_bytes(hashlib.sha256(example.sha256.encode()).digest()[:6], "big")
         generator = torch.Generator().manual_seed(seed)
-        rows: list[float] = []
-        step = max(1, trainer.config.batch_size)
-        pairs = []
-        for _ in range(self._noises):
-            for level in levels:
-                pairs.append((level, torch.randn(example.latents.shape, generator=generator)))
-        for start in range(0, len(pairs), step):
-            part = pairs[start : start + step]
-            latents = example.latents[None].repeat(len(part), 1, 1, 1).to(trainer.device)
-            noise = torch.stack([n for _, n in part]).to(trainer.device)
-            level = torch.tensor([value for value, _ in part], device=trainer.device)
-            noised = trainer.objective.noise(latents, level, noise)
-            condition = trainer.texts.batch([caption] * len(part))
-            sizes = example.sizes[None].repeat(len(part), 1).to(trainer.device)
-            with trainer.autocast():
-                out = trainer.predict(noised, condition, sizes)
-            mask = (
-                example.mask[None].repeat(len(part), 1, 1, 1).to(trainer.device) if example.mask is not None else None
-            )
-            rows += item_losses(out, noised.target, mask).tolist()
-        return rows
+        levels = self._trainer.objective.fixed_levels(self._timesteps, example.shape)
+        return [
+            (number, level, torch.randn(example.latents.shape, generator=generator))
+            for _ in range(self._noises)
+            for level in levels
+        ]
+
+    def _batch(self, part: list[tuple[int, float, Any]]) -> list[float]:
+        trainer = self._trainer
+        examples = [self._examples[number] for number, _, _ in part]
+        latents = torch.stack([e.latents for e in examples]).to(trainer.device)
+        noise = torch.stack([n for _, _, n in part]).to(trainer.device)
+        level = torch.tensor([value for _, value, _ in part], device=trainer.device)
+        noised = trainer.objective.noise(latents, level, noise)
+        condition = trainer.texts.batch([self._captions[number] for number, _, _ in part])
+        sizes = torch.stack([e.sizes for e in examples]).to(trainer.device)
+        with trainer.autocast():
+            out = trainer.predict(noised, condition, sizes)
+        found: list[float] = item_losses(out, noised.target, masks(examples, trainer.device)).tolist()
+        return found
+
+
+def masks(examples: list[Example], device: str) -> Any:
+    """Return the loss masks of a batch, (batch, 1, height, width), or None when nothing is masked."""
+    if all(e.mask is None for e in examples):
+        return None
+    plain = torch.ones(1, *examples[0].shape)
+    return torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device)
+
+
+def paired(a: Reading, b: Reading) -> tuple[float, float]:
+    """Return by how much `b` is higher than `a`, and the standard error of that, over the same questions.
+
+    With three pictures or more the pictures are what varies, below that the noises and noise levels are.
+    """
+    rows = [
+        [y - x for x, y in zip(row, b.losses[file], strict=True)] for file, row in a.losses.items() if file in b.losses
+    ]
+    values = [sum(row) / len(row) for row in rows] if len(rows) >= 3 else [d for row in rows for d in row]
+    if not values:
+        return math.nan, math.nan
+    mean = sum(values) / len(values)
+    if len(values) < 2:
+        return mean, math.inf
+    spread = sum((v - mean) ** 2 for v in values) / (len(values) - 1)
+    return mean, math.sqrt(spread / len(values))
 
 
 def compare(base: Reading, now: Reading) -> Comparison:

@@ -96,7 +96,7 @@ class GeminiEngine:
         system = answer.caption_instructions(request)
 
         def ask(extra: str) -> str | None:
-            return self._ask(system, question + extra, request.image, CAPTION_SCHEMA)
+            return self.ask(system, question + extra, request.image, CAPTION_SCHEMA)
 
         try:
             return answer.write_with(ask, request, self._model)
@@ -108,7 +108,7 @@ class GeminiEngine:
         system = answer.ideas_instructions(request)
         try:
             return answer.ideas_with(
-                lambda extra: self._ask(system, question + extra, None, IDEAS_SCHEMA), request, self._model
+                lambda extra: self.ask(system, question + extra, None, IDEAS_SCHEMA), request, self._model
             )
         except Unreadable as exc:
             raise gemini_faults.unreadable(exc.why) from exc
@@ -125,8 +125,11 @@ class GeminiEngine:
     def _model(self) -> str:
         return str(self._settings.gemini_model).strip().removeprefix("models/")
 
-    def _ask(self, system: str, question: str, image: bytes | None, schema: dict[str, Any]) -> str:
-        """Put one question; return the text of a complete answer. Raises every error of gemini_faults."""
+    def ask(self, system: str, question: str, image: bytes | None, schema: dict[str, Any]) -> str:
+        """Put one question, with a JPEG or without; return the text of a complete answer, JSON by the schema.
+
+        Raises every error of gemini_faults.
+        """
         if not self._settings.gemini_api_key:
             raise gemini_faults.no_key()
         self._check_blocked()

@@ -90,7 +90,7 @@ class LocalEngine:
     # ------------------------------------------------------------ writing
 
     def write(self, request: CaptionRequest) -> CaptionText:
-        model = self._model()
+        model = self.model()
         notes: list[str] = []
         question, system = answer.caption_question(request), answer.caption_instructions(request)
 
@@ -100,11 +100,11 @@ class LocalEngine:
         try:
             text = answer.write_with(ask, request, model, plain_allowed=True)
         except Unreadable as exc:
-            raise _unreadable(exc.why, model) from exc
+            raise unreadable(exc.why, model) from exc
         return CaptionText(**{**vars(text), "notes": (*dict.fromkeys(notes), *text.notes)})
 
     def ideas(self, request: IdeasRequest) -> Ideas:
-        model = self._model()
+        model = self.model()
         question, system = answer.ideas_question(request), answer.ideas_instructions(request)
         try:
             return answer.ideas_with(
@@ -113,7 +113,7 @@ class LocalEngine:
                 model,
             )
         except Unreadable as exc:
-            raise _unreadable(exc.why, model) from exc
+            raise unreadable(exc.why, model) from exc
 
     def close(self) -> None:
         with self._lock:
@@ -131,7 +131,17 @@ class LocalEngine:
         base = str(self._settings.caption_url).rstrip("/").removesuffix("/chat/completions").rstrip("/")
         return base if urlsplit(base).path.strip("/") else f"{base}/v1"
 
-    def _model(self) -> str:
+    def ask(
+        self, model: str, system: str, question: str, image: bytes, name: str, schema: dict[str, Any]
+    ) -> str | None:
+        """Put one question about a picture (JPEG); return the text of the answer, JSON by the schema if the server can.
+
+        Raises Unavailable (the model takes no pictures, the server is off), UpstreamError, RateLimited, TimedOut.
+        """
+        return self._ask(model, system, question, image, name, schema, [], must_see=True)
+
+    def model(self) -> str:
+        """Return the model that answers: the one of the settings, else the first that the server offers."""
         return str(self._settings.caption_model) or self._choose(self._list())
 
     def _choose(self, names: list[str]) -> str:
@@ -163,9 +173,17 @@ class LocalEngine:
         name: str,
         schema: dict[str, Any],
         notes: list[str],
+        *,
+        must_see: bool = False,
     ) -> str | None:
         key = (self._base, model)
         while True:
+            if must_see and key in self._blind:
+                raise Unavailable(
+                    f"'{model}' takes no pictures.",
+                    remedy="Load a model that sees (Ollama: 'ollama pull gemma3'), and set it as DALLA_CAPTION_MODEL.",
+                    extra={"cause": "no_pictures"},
+                )
             picture = image if image is not None and key not in self._blind else None
             if image is not None and picture is None:
                 notes.append(f"'{model}' takes no pictures; the caption is made from the words alone.")
@@ -376,7 +394,8 @@ def _no_url() -> NotConfigured:
     )
 
 
-def _unreadable(why: str, model: str) -> UpstreamError:
+def unreadable(why: str, model: str) -> UpstreamError:
+    """Return the error for an answer that cannot be read."""
     return _error(
         f"The answer of '{model}' could not be used: {why}.", "unreadable", "Try again, or choose a larger model."
     )

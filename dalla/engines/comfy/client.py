@@ -159,6 +159,16 @@ class ComfyClient:
             return False  # a stop that hits the moment it starts is forgotten by the server: look again
         return True
 
+    def free(self, *, timeout: float = 5.0) -> None:
+        """Ask the server to unload its models and give the memory back; it does so once nothing is drawn any more.
+
+        Raises Unavailable, TimedOut, UpstreamError.
+        """
+        body = {"unload_models": True, "free_memory": True}
+        status, kind, data, location = self._send("POST", "/free", json_body=body, timeout=timeout)
+        if status != 200:
+            raise faults.bad_answer(status, kind, data, location, self.base_url)
+
     # ------------------------------------------------------------ files
 
     def view(self, filename: str, subfolder: str = "", type: str = "output") -> bytes:

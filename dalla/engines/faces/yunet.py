@@ -43,7 +43,7 @@ class YuNet:
 
     @property
     def reason(self) -> str | None:
-        """Why no faces can be found; None while nothing is known to be wrong."""
+        """Why no faces can be found; None while nothing is known to be wrong (`available` looks)."""
         return self._reason
 
     def find(self, image: Image.Image) -> list[Face]:
@@ -76,7 +76,8 @@ class YuNet:
             right = min(float(rgb.width), float(row[0] + row[2]) / scale)
             bottom = min(float(rgb.height), float(row[1] + row[3]) / scale)
             if right > left and bottom > top:
-                found.append(Face(left, top, right - left, bottom - top, float(row[-1])))
+                points = tuple((float(row[k]) / scale, float(row[k + 1]) / scale) for k in range(4, 14, 2))
+                found.append(Face(left, top, right - left, bottom - top, float(row[-1]), points))
         return sorted(found, key=lambda face: -face.width * face.height)
 
     def _ready(self) -> bool:
@@ -93,8 +94,8 @@ class YuNet:
                     )
                 self._detector = cv2.FaceDetectorYN.create(str(file), "", (LONG_SIDE, LONG_SIDE), SCORE, OVERLAP, 50)
             except Exception as exc:  # noqa: BLE001 - no library, no file, a broken file: all mean the same here
-                self._reason = f"Faces cannot be found in pictures: {exc}. Crops keep the middle instead."
-                log.warning("%s", self._reason)
+                self._reason = f"Faces cannot be found in pictures: {exc}."
+                log.warning("%s Crops keep the middle instead.", self._reason)
         return self._detector is not None
 
     def _file(self) -> Path | None:

@@ -37,9 +37,10 @@ class BuiltinEngine:
     name = "builtin"
     label = "Built-in"
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: Any, local: LocalModels | None = None) -> None:
+        """`local` knows what is in models/ and loras/; given when others ask it too, so that one scan serves all."""
         self._settings = settings
-        self._local = LocalModels(settings)
+        self._local = local or LocalModels(settings)
         self._work = threading.Lock()  # one picture at a time
         self._life = threading.Lock()  # guards _child
         self._child: Child | None = None

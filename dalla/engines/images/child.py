@@ -45,13 +45,25 @@ Frame = tuple[dict[str, Any], list[bytes]]
 
 
 class Child:
-    """One run of `python -m dalla.diffusion.host`. A new one is made after it has ended."""
+    """One run of `python -m dalla.diffusion.host` (or another `module` of its kind). A new one is made after it has ended.
 
-    def __init__(self, log_file: Path) -> None:
+    `label` and `service` are what its errors call it.
+    """
+
+    def __init__(
+        self,
+        log_file: Path,
+        *,
+        module: str = "dalla.diffusion.host",
+        label: str = "The built-in engine",
+        service: str = "builtin",
+    ) -> None:
         self.device: str | None = None
         self.versions: dict[str, str] = {}
         self.started = time.time()
         self._log_file = log_file
+        self._label = label
+        self._service = service
         self._frames: queue.Queue[Frame | None] = queue.Queue()
         self._write_lock = threading.Lock()
         log_file.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +71,7 @@ class Child:
             os.replace(log_file, log_file.with_suffix(".old.log"))
         with open(log_file, "ab") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "dalla.diffusion.host"],
+                [sys.executable, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -157,7 +169,7 @@ class Child:
                 return
             if frame[0].get("id") == id and frame[0]["type"] in ("error", "done"):
                 return
-        log.warning("the built-in engine did not react to cancel and is killed")
+        log.warning("%s did not react to cancel and is killed", self._label)
         self._process.kill()
         self._process.wait()
         self._close_input()
@@ -183,7 +195,7 @@ class Child:
                 while (frame := read_frame(source)) is not None:
                     self._frames.put(frame)
             except (OSError, ValueError):
-                log.exception("the built-in engine sent something unreadable")
+                log.exception("%s sent something unreadable", self._label)
         self._frames.put(None)
 
     def _death(self) -> UpstreamError:
@@ -205,8 +217,8 @@ class Child:
         else:
             why = f"ended unexpectedly (exit code {code}){self._last_line()}"
         return UpstreamError(
-            f"The built-in engine {why}. It starts afresh with the next picture.",
-            service="builtin",
+            f"{self._label} {why}. It starts afresh with the next picture.",
+            service=self._service,
             kind="retry",
             remedy="Try again. If it happens every time, use a smaller size or model; "
             f"the reason may be in {self._log_file.name} in the data folder.",

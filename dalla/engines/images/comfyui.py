@@ -238,6 +238,15 @@ class ComfyUIEngine:
             remedy="Check that nothing empties ComfyUI's output folder, and that its disk is not full.",
         )
 
+    def free_memory(self) -> bool:
+        """Ask the server for the memory its models take; False when there is none, or it cannot be asked."""
+        try:
+            self._server().client.free()
+        except DallaError as exc:
+            logger.info("ComfyUI was not asked for its memory: %s", exc.detail)
+            return False
+        return True
+
     def close(self) -> None:
         with self._lock:
             kept, self._kept = self._kept, None

@@ -21,7 +21,7 @@ from dalla.records.image import LoraInfo, ModelInfo
 
 STARTER = "starter"
 #: Folders inside models/ that hold parts of models, not models.
-PART_FOLDERS = {"text_encoders", "vae", "tokenizers"}
+PART_FOLDERS = {"text_encoders", "vae", "tokenizers", "vision", "upscale"}
 _PIPELINES = {
     "StableDiffusionPipeline": "sd15",
     "StableDiffusionXLPipeline": "sdxl",

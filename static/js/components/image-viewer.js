@@ -1,7 +1,7 @@
 /**
  * Full-screen viewer: zoom, pan, ←/→, `i` info, `.` star, Del, Esc.
  * `open(items, index, {total, more})`: `more(index)` → Promise<items> is asked when the end, or a place that is not loaded, comes near (its list replaces the old).
- * Property `actions` [{key, label, icon}] adds buttons. `details(item)` → markup replaces the built-in info panel.
+ * Property `actions` [{key, label, icon}] adds buttons; `stars = false` takes the star away. `details(item)` → markup replaces the built-in info panel.
  * `patch(id, changes)`, `remove(id)`, `close()`, `current`.
  * Emits image-viewer:change {item, index}, :star {item, starred}, :delete {item}, :action {key, item}, :close.
  */
@@ -15,6 +15,7 @@ class ImageViewer extends HTMLElement {
   ownsContent = true;
   actions = [];
   details = null;
+  stars = true;
   #items = [];
   #i = 0;
   #total = 0;
@@ -202,7 +203,7 @@ class ImageViewer extends HTMLElement {
     else if (what === "info") {
       prefs.set("viewerInfo", !prefs.get("viewerInfo", false));
       this.#render();
-    } else if (what === "star") emit(this, "image-viewer:star", { item, starred: !item.starred });
+    } else if (what === "star" && this.stars) emit(this, "image-viewer:star", { item, starred: !item.starred });
     else if (what === "delete") emit(this, "image-viewer:delete", { item });
     else if (what === "zoom-in") this.#zoomBy(1.4);
     else if (what === "zoom-out") this.#zoomBy(1 / 1.4);
@@ -227,7 +228,7 @@ class ImageViewer extends HTMLElement {
       this.#body,
       html`<header class="viewer-bar"><span class="viewer-count" role="status">${number(this.#i + 1)} / ${number(this.#total)}</span><span class="spacer"></span>
         ${this.actions.map((a) => html`<button type="button" class="btn btn-ghost" data-do="action" data-id="${a.key}" title="${a.label}" aria-label="${a.label}">${icon(a.icon)}<span class="viewer-label">${a.label}</span></button>`)}
-        ${button("star", item.starred ? "Remove star (.)" : "Star (.)", item.starred ? "star-filled" : "star", { "aria-pressed": String(Boolean(item.starred)) })}${button("info", "Details (i)", "info", { "aria-pressed": String(info) })}
+        ${this.stars && button("star", item.starred ? "Remove star (.)" : "Star (.)", item.starred ? "star-filled" : "star", { "aria-pressed": String(Boolean(item.starred)) })}${button("info", "Details (i)", "info", { "aria-pressed": String(info) })}
         <a class="icon-btn" href="${fileUrl(item)}" download aria-label="Download" title="Download">${icon("download")}</a>${button("delete", "Move to trash (Del)", "trash")}${button("close", "Close (Esc)", "x")}</header>
       <div class="viewer-main ${info ? "has-info" : ""}"><div class="viewer-stage" tabindex="-1" data-key="stage-${item.id}">
           ${item.type === "video" ? html`<video src="${fileUrl(item)}" poster="${thumbUrl(item)}" controls loop playsinline aria-label="${altOf(item)}"></video>` : html`<img src="${fileUrl(item)}" alt="${altOf(item)}" draggable="false">`}</div>

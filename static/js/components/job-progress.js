@@ -12,6 +12,8 @@ import { statusBadge } from "./status-badge.js";
 export function taskHref(task) {
   const ids = task.result?.mediaIds ?? (task.result?.mediaId ? [task.result.mediaId] : []);
   if (ids.length) return `/gallery.html?media=${encodeURIComponent(ids[0])}`;
+  if (task.result?.datasetId) return `/datasets.html?dataset=${encodeURIComponent(task.result.datasetId)}`;
+  if (/image_batch|dataset/.test(task.kind ?? "")) return "";
   if (/image|generat/.test(task.kind ?? "") && !isFinished(task)) return "/studio.html";
   return "";
 }

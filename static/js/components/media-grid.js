@@ -10,13 +10,18 @@
  *   label      accessible name
  *   clickMode  "open" (default; clicks select once something is selected) | "select" (double click opens)
  *   emptyView  markup for an empty list
- *   badges     (item) → [{icon, label}] shown at the bottom of a cell, added to length and "Posted"
+ *   badges     (item) → [{icon, label, text?}] shown at the bottom of a cell, added to length and "Posted"
+ *   stars      false: no star on the cells (and no `.` key)
+ *   overlay    (item) → markup laid over the picture, which it must not cover from the pointer
+ *   below      (item, index) → markup under the picture, `extra` px high: what is inside keeps its own clicks and keys
+ *   extra      px under each picture, default 0
  *   dragType   a MIME type: cells can then be dragged, the data is the JSON list of ids (the selection when it is part of it)
  *   items (with loadRange: undefined where nothing is loaded yet), total, selection (Set of ids; assign an iterable to change), allLoaded
  * Methods
  *   reload(), prepend(item), patch(id, changes), remove(ids) → removed items with their places, restore(removed),
  *   find(id) → item, selectAll(), clearSelection(), focusItem(id), more() (loads the next page),
- *   ensure(from, to?) (with loadRange: loads these places)
+ *   ensure(from, to?) (with loadRange: loads these places), refresh() (paints again),
+ *   again() (with loadRange: loads what is in view again in place, the rest when it is looked at; the selection stays)
  * Events (bubbling)
  *   media-grid:open {item, index}   media-grid:select {ids, total}   media-grid:star {item, starred}
  *   media-grid:delete {ids}         media-grid:loaded {items, total}
@@ -47,6 +52,10 @@ class MediaGrid extends HTMLElement {
   emptyView = null;
   badges = () => [];
   dragType = "";
+  stars = true;
+  overlay = null;
+  below = null;
+  #extra = 0;
   #items = [];
   #index = new Map();
   #total = 0;
@@ -69,6 +78,7 @@ class MediaGrid extends HTMLElement {
   #asked = new Map();
   #wantTimer = 0;
   #wanted = [0, 0];
+  #inView = [0, 0];
   #shape = 0;
 
   get items() {
@@ -93,6 +103,22 @@ class MediaGrid extends HTMLElement {
   }
   get size() {
     return this.#size;
+  }
+  /** Paint what is shown again: what `badges`, `overlay` or `below` say has changed. */
+  refresh() {
+    this.#paint(true);
+  }
+  set extra(v) {
+    this.#extra = Math.max(0, Number(v) || 0);
+    this.style.setProperty("--mg-extra", `${this.#extra}px`);
+    this.#layout();
+  }
+  get extra() {
+    return this.#extra;
+  }
+  /** px from one row to the next */
+  get #step() {
+    return this.#cell + this.#extra + GAP;
   }
   set fit(v) {
     this.#fit = v;
@@ -120,7 +146,7 @@ class MediaGrid extends HTMLElement {
     this.body.addEventListener(
       "dblclick",
       (e) => {
-        const cell = e.target.closest("[role=gridcell]");
+        const cell = e.target.closest("[data-own]") ? null : e.target.closest("[role=gridcell]");
         if (cell && this.clickMode === "select") this.#open(Number(cell.dataset.i));
       },
       { signal },
@@ -262,6 +288,29 @@ class MediaGrid extends HTMLElement {
     this.#asked.set(offset, work);
     return work;
   }
+  /** The list has changed elsewhere. */
+  async again() {
+    if (!this.loadRange || this.#loading || this.fresh || this.#error || !this.#items.length) {
+      await this.reload();
+      return;
+    }
+    const generation = (this.#generation += 1);
+    const [from, to] = this.#inView.map((i) => Math.floor(Math.max(0, i) / PAGE));
+    try {
+      const pages = await Promise.all(
+        Array.from({ length: Math.min(4, to - from + 1) }, (_, k) => this.loadRange((from + k) * PAGE, PAGE, null).then((page) => ({ page, offset: (from + k) * PAGE }))),
+      );
+      if (generation !== this.#generation) return;
+      this.#total = pages.at(-1).page.total;
+      this.#items = new Array(this.#total).fill(undefined);
+      for (const { page, offset } of pages) page.items.forEach((item, k) => (this.#items[offset + k] = item));
+    } catch {
+      return; // what is shown stays; the next change or look tries again
+    }
+    this.#focus = Math.max(0, Math.min(this.#focus, this.#total - 1));
+    this.#reindex();
+    emit(this, "media-grid:loaded", { items: this.#items, total: this.#total });
+  }
   /** The list has changed elsewhere: what is not asked for again is not known any more. */
   #forget(total) {
     const first = this.#items[0];
@@ -357,7 +406,7 @@ class MediaGrid extends HTMLElement {
     this.style.setProperty("--mg-columns", this.#columns);
     this.style.setProperty("--mg-cell", `${this.#cell}px`);
     const rows = Math.ceil(this.#total / this.#columns);
-    this.body.style.setProperty("height", `${rows ? rows * (this.#cell + GAP) - GAP : 0}px`);
+    this.body.style.setProperty("height", `${rows ? rows * this.#step - GAP : 0}px`);
     this.body.setAttribute("aria-rowcount", rows);
     this.body.setAttribute("aria-colcount", this.#columns);
     this.#paint(true);
@@ -371,7 +420,7 @@ class MediaGrid extends HTMLElement {
 
   #paint(all) {
     if (!this.body?.isConnected || !this.#started) return;
-    const step = this.#cell + GAP;
+    const step = this.#step;
     const box = this.body.getBoundingClientRect();
     const rows = Math.ceil(this.#total / this.#columns);
     let first = Math.floor(Math.max(0, -box.top) / step) - OVERSCAN;
@@ -408,6 +457,7 @@ class MediaGrid extends HTMLElement {
       render(el, html`${Array.from({ length: end - start }, (_, k) => this.#cellView(start + k, k))}`);
     }
     const need = last * this.#columns;
+    this.#inView = [first * this.#columns, Math.max(first * this.#columns, need - 1)];
     if (this.loadRange) this.#want(first * this.#columns, need);
     else if (need >= this.#items.length && !this.#done && !this.#error && this.#total > 0)
       this.more(need - this.#items.length > PAGE ? CATCH_UP : PAGE);
@@ -423,8 +473,9 @@ class MediaGrid extends HTMLElement {
     return html`<div class="mg-cell" role="gridcell" data-key="${item.id}" data-i="${i}" aria-colindex="${column + 1}" ${attrs({ tabindex: i === this.#focus ? 0 : -1, "aria-selected": String(selected), draggable: this.dragType ? "true" : undefined, "aria-label": `${altOf(item).slice(0, 160)}${item.starred ? ", starred" : ""}${item.posted ? ", posted" : ""}${badges.map((b) => `, ${b.label.toLowerCase()}`).join("")}` })}>
       <img src="${thumbUrl(item)}" alt="" loading="lazy" decoding="async" draggable="false">
       <button type="button" class="mg-check" tabindex="-1" data-do="check" aria-label="${selected ? "Deselect" : "Select"}">${icon("check")}</button>
-      <button type="button" class="mg-star ${item.starred ? "is-on" : ""}" tabindex="-1" data-do="star" aria-label="${item.starred ? "Remove star" : "Star"}">${icon(item.starred ? "star-filled" : "star")}</button>
-      ${(item.posted || video || badges.length > 0) && html`<span class="mg-badges">${video && html`<span>${icon("play")}${item.durationSeconds ? `${number(item.durationSeconds, 1)} s` : "Video"}</span>`}${item.posted && html`<span>${icon("send")}Posted</span>`}${badges.map((b) => html`<span title="${b.label}">${icon(b.icon)}</span>`)}</span>`}</div>`;
+      ${this.overlay && html`<span class="mg-over">${this.overlay(item)}</span>`}
+      ${this.stars && html`<button type="button" class="mg-star ${item.starred ? "is-on" : ""}" tabindex="-1" data-do="star" aria-label="${item.starred ? "Remove star" : "Star"}">${icon(item.starred ? "star-filled" : "star")}</button>`}
+      ${(item.posted || video || badges.length > 0) && html`<span class="mg-badges">${video && html`<span>${icon("play")}${item.durationSeconds ? `${number(item.durationSeconds, 1)} s` : "Video"}</span>`}${item.posted && html`<span>${icon("send")}Posted</span>`}${badges.map((b) => html`<span title="${b.label}">${icon(b.icon)}${b.text}</span>`)}</span>`}${this.below && html`<div class="mg-below" data-own>${this.below(item, i)}</div>`}</div>`;
   }
 
   #paintState() {
@@ -451,6 +502,7 @@ class MediaGrid extends HTMLElement {
   }
 
   #click(event) {
+    if (event.target.closest("[data-own]")) return;
     const cell = event.target.closest("[role=gridcell]");
     if (!cell) return;
     const i = Number(cell.dataset.i),
@@ -508,10 +560,11 @@ class MediaGrid extends HTMLElement {
   }
 
   #key(event) {
+    if (event.target.closest("[data-own]")) return;
     const c = this.#columns,
       i = this.#focus,
       last = this.#total - 1;
-    const page = Math.max(1, Math.floor(innerHeight / (this.#cell + GAP)) - 1) * c;
+    const page = Math.max(1, Math.floor(innerHeight / this.#step) - 1) * c;
     const to = {
       ArrowRight: i + 1,
       ArrowLeft: i - 1,
@@ -553,7 +606,7 @@ class MediaGrid extends HTMLElement {
     } else if (event.key === "Enter" && !mod) {
       event.preventDefault();
       this.#open(i);
-    } else if (event.key === "." && !mod) {
+    } else if (event.key === "." && !mod && this.stars) {
       event.preventDefault();
       emit(this, "media-grid:star", { item, starred: !item.starred });
     } else if (event.key === "Delete") {
@@ -574,7 +627,7 @@ class MediaGrid extends HTMLElement {
     if (!move) return;
     let cell = this.body.querySelector(`[data-i="${i}"]`);
     if (!cell) {
-      const top = this.body.getBoundingClientRect().top + Math.floor(i / this.#columns) * (this.#cell + GAP);
+      const top = this.body.getBoundingClientRect().top + Math.floor(i / this.#columns) * this.#step;
       (this.closest("[data-scroller]") ?? document.scrollingElement).scrollBy({ top: top - innerHeight / 2, behavior: "instant" });
       this.#paint(false);
       cell = this.body.querySelector(`[data-i="${i}"]`);

@@ -222,7 +222,7 @@ function view(home, samples) {
       <section class="panel" aria-labelledby="home-needs"><div class="panel-head"><h2 id="home-needs">Needs you</h2>${home.needsYou.length > 0 && html`<span class="count">${home.needsYou.length}</span>`}</div>
         ${home.needsYou.length ? html`<ul class="needs">${home.needsYou.map(need)}</ul>` : html`<p class="all-clear">${icon("ok")}<span><strong>All clear</strong><br><span class="muted">Nothing failed and nothing waits for you.</span></span></p>`}</section>
       <section class="panel" aria-labelledby="home-machine"><div class="panel-head"><h2 id="home-machine">Machine</h2><a class="btn btn-ghost btn-small" href="/monitoring.html">Details${icon("arrow-right")}</a></div>${machine(home, samples)}</section>
-      <section class="panel" aria-labelledby="home-activity"><div class="panel-head"><h2 id="home-activity">Activity</h2>${active.length > 0 && html`<span class="count">${active.length} active</span>`}</div>${activity(active, tasks.recent(), home.recent)}</section>
+      <section class="panel" aria-labelledby="home-activity"><div class="panel-head"><h2 id="home-activity">Activity</h2>${active.length > 0 && html`<span class="count">${active.length} active</span>`}</div>${activity(active, home.activity ?? [])}</section>
     </div></div>`;
 }
 
@@ -315,9 +315,17 @@ function machine(home, samples) {
     ${home.status && html`<p class="machine-line machine-engines">${["comfyui", "builtin"].filter((k) => home.status[k]).map((k) => html`<span title="${home.status[k].detail ?? ""}">${statusBadge(home.status[k].status, k === "comfyui" ? "ComfyUI" : "Built-in engine")}</span>`)}</p>`}</div>`;
 }
 
-function activity(active, recent, pictures) {
-  if (!active.length && !recent.length && !pictures.length) return html`<p class="muted">Nothing has happened yet.</p>`;
-  const made = recent.length ? [] : pictures.slice(0, 5);
-  return html`<ul class="tray-list">${active.slice(0, 5).map((t) => html`<li data-key="${taskId(t)}"><job-progress></job-progress></li>`)}${recent.slice(0, 6).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}
-    ${made.map((m) => html`<li data-key="a-${m.id}"><p class="row row-nowrap"><span class="truncate">${m.prompt || "Picture imported"}</span><span class="spacer"></span><small class="muted nowrap">${ago(m.createdAt)}</small></p></li>`)}</ul>`;
+const ACTIVITY_ICONS = { media: "image", post: "send", run: "repeat", training: "bolt", task: "ok" };
+const WENT_WRONG = new Set(["failed", "missed", "unconfirmed", "interrupted"]);
+
+/** What runs now, then what happened lately: pictures, posts, runs of tasks, trainings, imports. */
+function activity(active, lines) {
+  if (!active.length && !lines.length) return html`<p class="muted">Nothing has happened yet.</p>`;
+  return html`<ul class="tray-list">${active.slice(0, 5).map((t) => html`<li data-key="${taskId(t)}"><job-progress></job-progress></li>`)}</ul>
+    <ul class="home-activity">${lines.map(activityLine)}</ul>`;
+}
+function activityLine(line) {
+  const bad = WENT_WRONG.has(line.status);
+  const picture = line.mediaId ? html`<img src="/api/media/${line.mediaId}/thumb" alt="" loading="lazy">` : icon(bad ? "alert" : (ACTIVITY_ICONS[line.kind] ?? "ok"));
+  return html`<li data-key="${line.kind}-${line.key}"><a href="${line.href}"><span class="home-activity-what ${bad ? "is-bad" : ""}">${picture}</span><span class="home-activity-text"><strong class="clamp-2">${line.title}</strong>${line.detail && html`<span class="small muted truncate">${line.detail}</span>`}<span class="small muted">${ago(line.at)}</span></span></a></li>`;
 }

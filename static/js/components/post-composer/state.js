@@ -228,6 +228,7 @@ export class Composer {
     const body = model.toBody(this.form);
     const at = this.plannedAt;
     if (at && at !== this.post?.scheduledAt) body.scheduledAt = at;
+    if (this.post) body.postId = this.post.id;
     const text = JSON.stringify(body);
     if (!force && text === this.#checked && !this.checkError) return;
     this.#abort?.abort();

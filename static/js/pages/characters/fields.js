@@ -2,12 +2,13 @@
 import { fieldRow } from "../../components/field-row.js";
 import { html, icon } from "../../html.js";
 
+/** Named as the platforms name them (`credentials` of GET /api/platforms); the section says of which. */
 export const SECRETS = [
   ["instagramApiKey", "Instagram access token"],
-  ["twitterAppKey", "X API key"],
-  ["twitterAppSecret", "X API secret"],
-  ["twitterAccessToken", "X access token"],
-  ["twitterAccessSecret", "X access token secret"],
+  ["twitterAppKey", "API key"],
+  ["twitterAppSecret", "API key secret"],
+  ["twitterAccessToken", "Access token"],
+  ["twitterAccessSecret", "Access token secret"],
 ];
 const hasName = (key) => `has${key[0].toUpperCase()}${key.slice(1)}`;
 export const hasSecret = (character, key) => Boolean(character[hasName(key)]);
@@ -148,7 +149,7 @@ export function accountFields(c = {}) {
     })}</div>`;
   };
   return html`<div class="stack-5">${handleFields(c)}
-    <section class="stack-4"><h3>Instagram</h3><div class="cols-2">${fieldRow({ name: "instagramAccountId", label: "Account id", value: c.instagramAccountId, spellcheck: false })}${secret(SECRETS[0])}</div></section>
+    <section class="stack-4"><h3>Instagram</h3><div class="cols-2">${fieldRow({ name: "instagramAccountId", label: "Instagram account id", value: c.instagramAccountId, spellcheck: false })}${secret(SECRETS[0])}</div></section>
     <section class="stack-4"><h3>X</h3>${fieldRow({ name: "twitterAccountId", label: "Account id", value: c.twitterAccountId, spellcheck: false })}<div class="cols-2">${SECRETS.slice(1).map(secret)}</div></section>
     <p class="muted small">Keys are stored encrypted and never shown again. Write <code>env:NAME</code> to read one from an environment variable.</p></div>`;
 }

@@ -52,7 +52,8 @@ export function listsOf(state) {
       { ...narrow, status: "draft", hold: "any", sort: "newest" },
     ];
   const status = (STATUS[state.tab] ?? []).join(",");
-  return [{ ...narrow, status: status || null, sort: state.tab === "scheduled" ? "soonest" : "newest" }];
+  const held = state.tab === "drafts" ? { hold: "none" } : {}; // a draft that waits for a person is under "Needs you"
+  return [{ ...narrow, ...held, status: status || null, sort: state.tab === "scheduled" ? "soonest" : "newest" }];
 }
 
 /** How many stand behind each tab. @param {Record<string, number>} counts of GET /posts */
@@ -61,7 +62,7 @@ export function countsOf(counts = {}) {
   const statuses = Object.keys(counts).filter((k) => k !== "held" && k !== "total" && k !== "all");
   return {
     needs: sum(NEEDS) + (counts.held ?? 0),
-    drafts: sum(STATUS.drafts),
+    drafts: sum(STATUS.drafts) - (counts.held ?? 0),
     scheduled: sum(STATUS.scheduled),
     published: sum(STATUS.published),
     dry: sum(STATUS.dry),

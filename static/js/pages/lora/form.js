@@ -16,9 +16,10 @@ function advancedField(field) {
 /** The whole form, once; what changes is filled in afterwards. */
 export const formView = () => html`<form class="lo-form" novalidate autocomplete="off">
   <section class="panel stack-3"><h2>Pictures</h2>
-    <div class="lo-set">${fieldRow({ name: "trainingData", label: "Training set", type: "select", id: "lo-set", after: html`<button type="button" class="icon-btn" data-action="set-delete" aria-label="Delete this training set" title="Delete this training set" hidden>${icon("trash")}</button>` })}
+    <div class="lo-set">${fieldRow({ name: "trainingData", label: "Dataset or folder", type: "select", id: "lo-set", after: html`<button type="button" class="icon-btn" data-action="set-delete" aria-label="Delete this training set" title="Delete this training set" hidden>${icon("trash")}</button>` })}
     <div class="field lo-new-set"><label for="lo-new-set">Name of the new set</label><div class="field-control"><input id="lo-new-set" maxlength="80" autocomplete="off" spellcheck="false"></div></div></div>
     <drop-zone accept="image/*,.txt,.caption,.tif,.tiff,.avif,.bmp" multiple paste label="Drop pictures here, or choose" hint="PNG, JPEG or WebP; captions as .txt files of the same name. 10 to 30 pictures are a good number."></drop-zone>
+    <p class="lo-from small" hidden></p>
     <div class="lo-upload" aria-live="polite"></div></section>
   <section class="panel stack-3"><h2>Who</h2>
     <div class="cols-2">${fieldRow({ name: "characterId", label: "Character", type: "select", id: "lo-character", hint: "Gets the LoRA and its trigger word when the training is finished." })}
@@ -38,11 +39,16 @@ export const formView = () => html`<form class="lo-form" novalidate autocomplete
 
 const option = (value, label, { disabled, selected } = {}) => html`<option ${attrs({ value, disabled, selected })}>${label}</option>`;
 
-/** Options of the three selects. @param {any} state {wish, sets, options, characters} */
-export function selects({ wish, sets, options, characters }) {
+/** The value of the picture select for a wish: a folder's name, or "dataset:" and an id. */
+export const sourceOf = (wish) => (wish.datasetId ? `dataset:${wish.datasetId}` : (wish.trainingData ?? ""));
+/** What a value of the picture select means for the wish. */
+export const fromSource = (value) => (value.startsWith("dataset:") ? { datasetId: value.slice(8), trainingData: "" } : { datasetId: "", trainingData: value });
+
+/** Options of the three selects. @param {any} state {wish, sets, datasets, options, characters} */
+export function selects({ wish, sets, datasets, options, characters }) {
   const known = (list, value) => !value || list.some((one) => one === value);
   return {
-    trainingData: html`${option("", sets.length ? "Choose, or drop pictures for a new one" : "A new one", { selected: !wish.trainingData })}${sets.map((s) => option(s.name, `${s.name} (${plural(s.pictures, "picture")}, ${number(s.captions)} captioned)`, { selected: s.name === wish.trainingData }))}${!known(sets.map((s) => s.name), wish.trainingData) ? option(wish.trainingData, `${wish.trainingData} (not there)`, { selected: true }) : ""}`,
+    trainingData: html`${option("", sets.length || datasets.length ? "Choose, or drop pictures for a new one" : "A new one", { selected: !sourceOf(wish) })}${datasets.length > 0 && html`<optgroup label="Datasets">${datasets.map((d) => option(`dataset:${d.id}`, `${d.name} (${plural(d.counts?.images ?? 0, "picture")}, ${number(d.counts?.captioned ?? 0)} captioned)`, { selected: d.id === wish.datasetId }))}</optgroup>`}${sets.length > 0 && html`<optgroup label="Folders in training_data">${sets.map((s) => option(s.name, `${s.name} (${plural(s.pictures, "picture")}, ${number(s.captions)} captioned)`, { selected: s.name === wish.trainingData }))}</optgroup>`}${!known(datasets.map((d) => d.id), wish.datasetId) ? option(`dataset:${wish.datasetId}`, "A dataset that is not there", { selected: true }) : ""}${!known(sets.map((s) => s.name), wish.trainingData) ? option(wish.trainingData, `${wish.trainingData} (not there)`, { selected: true }) : ""}`,
     characterId: html`${option("", "None", { selected: !wish.characterId })}${characters.map((c) => option(c.id, c.name, { selected: c.id === wish.characterId }))}${!known(characters.map((c) => c.id), wish.characterId) ? option(wish.characterId, "A deleted character", { selected: true }) : ""}`,
     baseModel: html`${option("", "Automatic", { selected: !wish.baseModel })}${(options?.baseModels ?? []).map((m) => option(m.name, `${m.label}${m.familyLabel ? ` · ${m.familyLabel}` : ""}${m.usable ? "" : " (cannot be trained on)"}`, { disabled: !m.usable, selected: m.name === wish.baseModel }))}${!known((options?.baseModels ?? []).map((m) => m.name), wish.baseModel) ? option(wish.baseModel, `${wish.baseModel} (not there)`, { selected: true }) : ""}`,
   };

@@ -1,6 +1,6 @@
 /**
  * Every setting of a training: its name in the API, its kind, what it does. And a wish as text: form ⇄ JSON. Pure.
- * A wish is what POST /api/lora/train takes: {characterId?, trainingData?, baseModel?, name?, triggerWord?, params: {preset, …}}.
+ * A wish is what POST /api/lora/train takes: {characterId?, datasetId? | trainingData?, baseModel?, name?, triggerWord?, params: {preset, …}}.
  */
 
 export const PRESETS = [
@@ -122,7 +122,7 @@ export const GROUPS = [
 ];
 export const FIELDS = GROUPS.flatMap((group) => group.fields.map((field) => ({ ...field, group: group.key })));
 const BY_NAME = new Map(FIELDS.map((field) => [field.name, field]));
-const TOP = ["characterId", "trainingData", "baseModel", "name", "triggerWord"];
+const TOP = ["characterId", "datasetId", "trainingData", "baseModel", "name", "triggerWord"];
 /** In a run's complete config, but not for a wish to say. */
 const DECIDED = new Set(["family", "runFolder", "outputFolder", "datasetFolder", "modelsFolder", "resumeFrom"]);
 
@@ -197,7 +197,6 @@ export function fromText(text) {
   const take = (key, value, inside) => {
     const name = camel(key);
     if (value === null || value === undefined || DECIDED.has(name)) return;
-    if (!inside && name === "datasetId") return void (wish.trainingData ??= String(value));
     if (!inside && TOP.includes(name)) {
       if (typeof value === "string") wish[name] = value;
       else problems.push(`${name} must be text.`);

@@ -3,7 +3,7 @@ import { api } from "../../api.js";
 import { confirmDialog, openDialog } from "../../components/confirm-dialog.js";
 import { busy, onAction, render } from "../../dom.js";
 import { number, percent, plural } from "../../format.js";
-import { html, icon } from "../../html.js";
+import { attrs, html, icon } from "../../html.js";
 import { toast } from "../../notices.js";
 import { ownCaption } from "./words.js";
 
@@ -18,7 +18,11 @@ export function cropView(p, size = "s") {
     ${p.lostFraction > 0.005 && html`<path class="lo-cut" fill-rule="evenodd" d="M0 0H${p.width}V${p.height}H0ZM${x0} ${y0}H${x1}V${y1}H${x0}Z"/><rect class="lo-box" x="${x0}" y="${y0}" width="${x1 - x0}" height="${y1 - y0}" vector-effect="non-scaling-stroke"/>`}</svg>`;
 }
 
-/** @param {HTMLElement} root @param {{set: () => string, trigger: () => string, changed: () => any}} owner */
+/**
+ * @param {HTMLElement} root
+ * @param {{set: () => string, elsewhere?: () => string, trigger: () => string, changed: () => any}} owner `elsewhere`: the page
+ *   where these pictures are edited, "" when it is here
+ */
 export function picturesSection(root, owner) {
   let images = [],
     skipped = [],
@@ -52,6 +56,7 @@ export function picturesSection(root, owner) {
 
   /** Caption and crop of one picture, with the ones before and after it. */
   async function open(file) {
+    const elsewhere = owner.elsewhere?.() ?? "";
     let at = Math.max(0, shown().findIndex((p) => p.file === file));
     const list = [...shown()];
     let dirty = false,
@@ -62,7 +67,7 @@ export function picturesSection(root, owner) {
       const own = ownCaption(p, owner.trigger());
       render(
         body,
-        html`<div class="lo-edit" data-key="${p.file}">${cropView(p, "m")}<form class="stack-3"><div class="field"><label for="lo-words">Caption</label><textarea id="lo-words" name="caption" rows="5" maxlength="20000" spellcheck="true">${own}</textarea><p class="field-hint">Name what should stay changeable: clothes, background, expression. ${owner.trigger() && html`The trigger word <code>${owner.trigger()}</code> is put in front when it is missing.`}</p><p class="field-error" role="alert" hidden></p></div>
+        html`<div class="lo-edit" data-key="${p.file}">${cropView(p, "m")}<form class="stack-3"><div class="field"><label for="lo-words">Caption</label><textarea id="lo-words" name="caption" rows="5" maxlength="20000" spellcheck="true" ${attrs({ readonly: Boolean(elsewhere) })}>${own}</textarea><p class="field-hint">Name what should stay changeable: clothes, background, expression. ${owner.trigger() && html`The trigger word <code>${owner.trigger()}</code> is put in front when it is missing.`}</p><p class="field-error" role="alert" hidden></p></div>
         <dl class="facts small"><div><dt>File</dt><dd>${p.file}</dd></div><div><dt>Size</dt><dd>${p.width} × ${p.height}${p.rotated && ", turned upright"}${p.alpha && ", transparent"}</dd></div><div><dt>Trained as</dt><dd>${p.bucket[0]} × ${p.bucket[1]}${p.lostFraction > 0.005 && html`, ${percent(p.lostFraction)} is cut off`}</dd></div></dl>
         ${p.problems.map((x) => html`<p class="small lo-problem">${icon("alert")}<span>${x.message}</span></p>`)}</form></div>`,
       );
@@ -92,7 +97,7 @@ export function picturesSection(root, owner) {
       title: "Training picture",
       size: "l",
       body: html`<div class="lo-edit-slot"></div>`,
-      footer: html`<button type="button" class="btn btn-ghost is-danger" data-do="remove">${icon("trash")}Take it out</button><span class="spacer"></span><button type="button" class="btn" data-do="back" aria-label="Previous picture">${icon("arrow-left")}</button><span class="small muted lo-count" role="status"></span><button type="button" class="btn" data-do="next" aria-label="Save and next picture">${icon("arrow-right")}</button><button type="button" class="btn btn-primary" data-primary data-do="done">Save</button>`,
+      footer: html`${elsewhere ? html`<a class="btn btn-ghost" href="${elsewhere}">${icon("edit")}Edit in the dataset</a>` : html`<button type="button" class="btn btn-ghost is-danger" data-do="remove">${icon("trash")}Take it out</button>`}<span class="spacer"></span><button type="button" class="btn" data-do="back" aria-label="Previous picture">${icon("arrow-left")}</button><span class="small muted lo-count" role="status"></span><button type="button" class="btn" data-do="next" aria-label="${elsewhere ? "Next picture" : "Save and next picture"}">${icon("arrow-right")}</button><button type="button" class="btn btn-primary" data-primary data-do="done">${elsewhere ? "Close" : "Save"}</button>`,
       onOpen: (d) => d.querySelector(".lo-edit-slot").replaceWith(body),
     });
     const show = () => {

@@ -17,6 +17,7 @@ import { ACTIVE, actLabel, ACTS, against, appended, loss, speed, stateOf, troubl
 
 const POLL = { live: 15_000, down: 3000 };
 const VERDICTS = { learned: ["good", "ok", "It learned"], weak: ["warn", "alert", "A little"], overfitted: ["warn", "alert", "Memorised"], not_learned: ["bad", "error", "Learned nothing"], unknown: ["info", "info", "Cannot be told"] };
+const BANDS = { strong: ["good", "ok"], likely: ["good", "ok"], weak: ["warn", "alert"], none: ["bad", "error"] };
 const READINGS = { heldOut: "Held-out pictures", train: "Training pictures", swap: "Without the trigger word", prior: "Pictures of the class" };
 
 const fact = (label, value, note = "") => html`<div data-key="${label}"><dt>${label}</dt><dd><strong>${value}</strong>${note && html`<span class="small muted">${note}</span>`}</dd></div>`;
@@ -56,6 +57,19 @@ function checkpoints(run) {
   }`;
 }
 
+/** Whose face it is and how like the samples are to the pictures, in words, with the numbers of each sample. */
+function likeness(found) {
+  const readings = [["Face", "user", found?.faces], ["Whole picture", "image", found?.images]].filter(([, , one]) => one?.text);
+  const told = readings.filter(([, , one]) => one.measured);
+  const not = readings.filter(([, , one]) => !one.measured).map(([label, , one]) => html`<p class="small muted" data-key="no-${label}">${one.text}</p>`);
+  if (!told.length) return html`${not}`;
+  return html`<div class="lo-likeness stack-2"><h3>Does it look like the pictures?</h3><ul class="lo-checks">${told.map(([label, glyph, one]) => {
+    const [tone, mark] = BANDS[one.band] ?? ["info", glyph];
+    return html`<li class="lo-check is-${tone}" data-key="${label}">${icon(mark, label)}<div><p>${one.text}</p>${(one.notes ?? []).map((note) => html`<p class="small lo-problem">${icon("alert")}<span>${note}</span></p>`)}
+      ${one.samples?.length > 0 && html`<details class="lo-buckets"><summary class="small">${plural(one.samples.length, "sample")} one by one</summary><div class="lo-scroll" tabindex="0" role="region" aria-label="${label}: each sample"><table class="table small"><thead><tr><th scope="col">Sample</th><th scope="col" class="end">Similarity</th><th scope="col">Nearest training picture</th></tr></thead><tbody>${one.samples.map((s) => html`<tr><td data-label="Sample" class="primary">${number(s.index + 1)}</td><td class="end" data-label="Similarity">${number(s.similarity, 2)}</td><td data-label="Nearest training picture"><span class="mono">${s.nearest.file}</span> ${number(s.nearest.similarity, 2)}${s.copy && html` <strong>nearly the same</strong>`}</td></tr>`)}</tbody></table></div></details>`}</div></li>`;
+  })}</ul>${found.faces?.measured && html`<p class="small muted">1.00 is the same face. From 0.60 on it is clearly the person, from 0.45 likely, from 0.36 weakly; these bounds were measured on photographs.</p>`}${not}</div>`;
+}
+
 function report(run) {
   const r = run.report;
   if (!r) return html``;
@@ -63,6 +77,7 @@ function report(run) {
   const s = r.pictures?.similarity;
   return html`<section class="panel stack-3 lo-report"><header class="panel-head"><h2>What came out</h2><span class="badge badge-${tone}">${icon(glyph)}<span>${label}</span></span></header><p>${r.verdict?.text ?? ""} ${r.verdict?.reason ?? ""}</p>${r.verdict?.hints?.length > 0 && html`<ul class="consequences">${r.verdict.hints.map((h) => html`<li>${h}</li>`)}</ul>`}
     ${r.readings && Object.keys(r.readings).length > 0 && html`<div class="lo-scroll" tabindex="0" role="region" aria-label="Readings"><table class="table"><thead><tr><th scope="col">Loss on</th><th scope="col" class="end">Without LoRA</th><th scope="col" class="end">With LoRA</th><th scope="col" class="end">Change</th><th scope="col" class="end">Better in</th></tr></thead><tbody>${Object.entries(r.readings).map(([key, x]) => html`<tr><td data-label="Loss on" class="primary">${READINGS[key] ?? words(key)}</td><td class="end" data-label="Without LoRA">${loss(x.base)}</td><td class="end" data-label="With LoRA">${loss(x.loss)}</td><td class="end" data-label="Change">${x.change > 0 ? "+" : "−"}${percent(Math.abs(x.change))}</td><td class="end" data-label="Better in">${number(x.improved)} of ${number(x.pairs)}${x.pictures ? html` <span class="muted">(${plural(x.pictures, "picture")})</span>` : ""}</td></tr>`)}</tbody></table></div>`}
+    ${likeness(r.pictures?.likeness)}
     ${s && html`<p class="small muted">Likeness of the samples to the training pictures: ${number(s.base, 2)} without the LoRA, ${number(s.lora, 2)} with it; the training pictures among themselves ${number(s.trainingAmongThemselves, 2)}.</p>`}</section>`;
 }
 

@@ -5,15 +5,16 @@ import { busy, debounce, onAction, render, url } from "../../dom.js";
 import { bytes, plural } from "../../format.js";
 import { html, icon } from "../../html.js";
 import { toast } from "../../notices.js";
+import { stream } from "../../jobs.js";
 import { draft } from "../../prefs.js";
 import { session } from "../../session.js";
-import { fillParams, formView, hintParams, mark, selects } from "./form.js";
+import { fillParams, formView, fromSource, hintParams, mark, selects, sourceOf } from "./form.js";
 import { DEFAULT_PRESET, FIELDS, fromText, groupOf, parse, PRESETS, setIn, toBody } from "./params.js";
 import { picturesSection } from "./pictures.js";
 import { factsOf, fixOf, isNote, pieces } from "./words.js";
 
 const kept = draft("lora-train");
-const fresh = () => ({ characterId: "", trainingData: "", baseModel: "", name: "", triggerWord: "", params: { preset: DEFAULT_PRESET } });
+const fresh = () => ({ characterId: "", datasetId: "", trainingData: "", baseModel: "", name: "", triggerWord: "", params: { preset: DEFAULT_PRESET } });
 
 /** @param {HTMLElement} root @param {{opened: (taskId: string) => void}} page */
 export function trainTab(root, page) {
@@ -21,6 +22,8 @@ export function trainTab(root, page) {
     auto = { name: true, triggerWord: true },
     options = null,
     sets = null,
+    datasets = null,
+    laid = null, // {id, folder}: the folder that a dataset was written to for the estimate
     estimate = null,
     problem = null,
     failed = null,
@@ -45,18 +48,23 @@ export function trainTab(root, page) {
   );
   const $ = (selector) => root.querySelector(selector);
   const form = $("form");
-  const pictures = picturesSection($(".lo-set-pictures"), { set: () => wish.trainingData, trigger: () => estimate?.triggerWord ?? wish.triggerWord, changed: () => changed({ sets: true }) });
+  const folder = () => (wish.datasetId ? (laid?.id === wish.datasetId ? laid.folder : "") : wish.trainingData);
+  const datasetPage = (tab = "") => `/datasets.html?dataset=${encodeURIComponent(wish.datasetId)}${tab && `&tab=${tab}`}`;
+  const pictures = picturesSection($(".lo-set-pictures"), { set: folder, elsewhere: () => (wish.datasetId ? datasetPage() : ""), trigger: () => estimate?.triggerWord ?? wish.triggerWord, changed: () => changed({ sets: true }) });
 
   // ---------------------------------------------------------------- painting
 
   function paintSelects() {
-    const lists = selects({ wish, sets: sets ?? [], options, characters: session.known });
+    const lists = selects({ wish, sets: sets ?? [], datasets: datasets ?? [], options, characters: session.known });
     for (const [name, markup] of Object.entries(lists)) {
       render(form.elements[name], markup);
-      form.elements[name].value = wish[name] ?? "";
+      form.elements[name].value = name === "trainingData" ? sourceOf(wish) : (wish[name] ?? "");
     }
     $("[data-action=set-delete]").hidden = !wish.trainingData;
-    $(".lo-new-set").hidden = Boolean(wish.trainingData);
+    $(".lo-new-set").hidden = Boolean(sourceOf(wish));
+    $("drop-zone").hidden = Boolean(wish.datasetId);
+    $(".lo-from").hidden = !wish.datasetId;
+    render($(".lo-from"), html`${wish.datasetId && html`Pictures and captions come from the dataset as it is when the training starts. <a href="${datasetPage()}">Open the dataset</a>`}`);
     const who = session.find(wish.characterId)?.name ?? "";
     $("#lo-new-set").placeholder = who || "pictures";
     const model = options?.baseModels.find((m) => m.name === (wish.baseModel || estimate?.baseModel));
@@ -77,17 +85,23 @@ export function trainTab(root, page) {
       html`${busyUpload && html`<p class="small">${icon("upload")} ${busyUpload}</p>`}${uploadFailed.length > 0 && html`<details open><summary class="small">${plural(uploadFailed.length, "file")} could not be used</summary><ul class="small consequences">${uploadFailed.map((f) => html`<li><span class="mono">${f.id}</span>: ${f.detail}</li>`)}</ul></details>`}`,
     );
   }
-  const checkRow = (check) => {
+  /** What is wrong with a dataset's pictures is mended in the dataset: the folder is only written from it. */
+  function fixInDataset(check) {
     const fix = fixOf(check);
+    const named = { "remove-copies": ["clean", "Clean the dataset"], "focus-drop": ["images", "Add pictures to the dataset"] }[fix?.act] ?? (fix?.value === "no_caption" ? ["captions", "Write captions in the dataset"] : null);
+    return named ? { href: datasetPage(named[0]), label: named[1] } : fix;
+  }
+  const checkRow = (check) => {
+    const fix = wish.datasetId ? fixInDataset(check) : fixOf(check);
     const tone = check.level === "error" ? "bad" : isNote(check) ? "info" : "warn";
-    return html`<li class="lo-check is-${tone}" data-key="${check.code}">${icon({ bad: "error", warn: "alert", info: "info" }[tone], { bad: "Stops the training", warn: "Warning", info: "Note" }[tone])}<div><p>${check.message}</p>${check.fix && html`<p class="small muted">${check.fix}</p>`}${fix && html`<button type="button" class="btn btn-small" data-action="${fix.act}" data-value="${fix.value ?? ""}">${fix.label}</button>`}</div></li>`;
+    return html`<li class="lo-check is-${tone}" data-key="${check.code}">${icon({ bad: "error", warn: "alert", info: "info" }[tone], { bad: "Stops the training", warn: "Warning", info: "Note" }[tone])}<div><p>${check.message}</p>${check.fix && html`<p class="small muted">${check.fix}</p>`}${fix && (fix.href ? html`<a class="btn btn-small" href="${fix.href}">${fix.label}</a>` : html`<button type="button" class="btn btn-small" data-action="${fix.act}" data-value="${fix.value ?? ""}">${fix.label}</button>`)}</div></li>`;
   };
   function paintEstimate() {
     const side = $(".lo-estimate");
     const blocked = whyNot();
     if (failed && !options) render(side, errorState(failed, { title: "The page could not be loaded", action: "reload" }));
     else if (!options || (!estimate && thinking)) render(side, html`<section class="panel">${skeleton("lines", 8)}</section>`);
-    else if (!wish.trainingData && !problem) render(side, html`<section class="panel">${emptyState({ icon: "image", title: "Begin with pictures", text: "Drop 10 to 30 pictures of one character, or choose a training set. What the training will need is shown here before it starts.", compact: true })}</section>`);
+    else if (!sourceOf(wish) && !problem) render(side, html`<section class="panel">${emptyState({ icon: "image", title: "Begin with pictures", text: "Drop 10 to 30 pictures of one character, or choose a training set. What the training will need is shown here before it starts.", compact: true })}</section>`);
     else if (problem)
       render(
         side,
@@ -111,7 +125,7 @@ export function trainTab(root, page) {
     if (busyUpload) return "Pictures are being uploaded.";
     if (bad.size) return "A setting is not a value.";
     if (problem) return problem.message;
-    if (!wish.trainingData) return "Choose pictures first.";
+    if (!sourceOf(wish)) return "Choose pictures first.";
     if (!estimate) return thinking ? "Working out what it needs…" : "Choose pictures first.";
     return estimate.checks.find((c) => c.level === "error")?.message ?? "";
   }
@@ -124,6 +138,7 @@ export function trainTab(root, page) {
 
   // ---------------------------------------------------------------- asking
 
+  const fieldsOf = (error) => (error.errors ?? []).map((e) => (e.field === "datasetId" ? { ...e, field: "trainingData" } : e));
   const badErrors = () => [...bad].map(([field, message]) => ({ field, message }));
   async function ask() {
     turn?.abort();
@@ -131,7 +146,7 @@ export function trainTab(root, page) {
       mark(form, badErrors());
       return paintEstimate();
     }
-    if (!wish.trainingData) {
+    if (!sourceOf(wish)) {
       estimate = problem = null;
       pictures.show([], []);
       mark(form, []);
@@ -141,20 +156,28 @@ export function trainTab(root, page) {
     thinking = true;
     paintEstimate();
     try {
-      const answer = await api.post("/api/lora/estimate", toBody(wish, auto), { signal: mine.signal });
+      const asked = wish.datasetId;
+      const body = toBody(wish, auto);
+      if (asked && laid?.id === asked) {
+        delete body.datasetId; // it was written a moment ago; only the start writes it anew
+        body.trainingData = laid.folder;
+      }
+      const answer = await api.post("/api/lora/estimate", body, { signal: mine.signal });
       if (mine !== turn) return undefined;
       estimate = answer;
+      if (asked) laid = { id: asked, folder: answer.trainingData };
       problem = null;
       mark(form, []);
       pictures.show(answer.images, answer.skipped);
     } catch (error) {
       if (isAbort(error) || mine !== turn) return undefined;
       problem = error;
-      const errors = error.code === "conflict" && error.problem?.suggestion ? [{ field: "name", message: error.message }] : (error.errors ?? []);
+      if (error.status === 404) laid = null; // the folder was deleted meanwhile: the next try writes it again
+      const errors = error.code === "conflict" && error.problem?.suggestion ? [{ field: "name", message: error.message }] : fieldsOf(error);
       mark(form, errors);
       for (const e of errors) openGroup(groupOf(e.field ?? ""));
       if (error.status === 404 || errors.some((e) => e.field === "trainingData")) pictures.show([], []);
-      else if (!estimate || estimate.trainingData !== wish.trainingData) await showSet(mine);
+      else if (folder() && (!estimate || estimate.trainingData !== folder())) await showSet(mine);
     } finally {
       if (mine === turn) thinking = false;
     }
@@ -163,7 +186,7 @@ export function trainTab(root, page) {
   /** The pictures alone, when the rest of the wish cannot be worked out. */
   async function showSet(mine) {
     try {
-      const report = await api.get(`/api/lora/training-data/${encodeURIComponent(wish.trainingData)}`, { signal: mine.signal });
+      const report = await api.get(`/api/lora/training-data/${encodeURIComponent(folder())}`, { signal: mine.signal });
       if (mine === turn) pictures.show(report.images, report.skipped);
     } catch {
       /* the panel says what is wrong */
@@ -171,7 +194,25 @@ export function trainTab(root, page) {
   }
   const soon = debounce(ask, 350);
   async function loadSets() {
-    sets = await api.get("/api/lora/training-data");
+    [sets] = await Promise.all([api.get("/api/lora/training-data"), loadDatasets()]);
+  }
+  async function loadDatasets() {
+    try {
+      datasets = (await api.get("/api/datasets", { query: { limit: 200 } })).items;
+      if (wish.datasetId && !datasets.some((d) => d.id === wish.datasetId)) datasets = [...datasets, await api.get(`/api/datasets/${encodeURIComponent(wish.datasetId)}`)];
+    } catch {
+      datasets ??= []; // folders can still be trained with; a dataset that is gone is told by the estimate
+    }
+  }
+  /** Take pictures from a folder or a dataset; a dataset brings its character and its trigger word. */
+  function chooseSource(value) {
+    wish = { ...wish, ...fromSource(value) };
+    const set = datasets?.find((d) => d.id === wish.datasetId);
+    if (set?.characterId && !wish.characterId) wish = { ...wish, characterId: set.characterId };
+    if (set?.triggerWord && auto.triggerWord) {
+      wish = { ...wish, triggerWord: set.triggerWord };
+      auto = { ...auto, triggerWord: false };
+    }
   }
   /** Something about the wish or its pictures is new. */
   async function changed({ sets: again = false, now = false } = {}) {
@@ -193,7 +234,9 @@ export function trainTab(root, page) {
       return paint();
     }
     if (wish.characterId && session.known.length && !session.find(wish.characterId)) wish = { ...wish, characterId: "" };
+    if (sets.some((s) => s.name === wish.datasetId)) wish = { ...wish, ...fromSource(wish.datasetId) }; // as older configs name a folder
     if (wish.trainingData && !sets.some((s) => s.name === wish.trainingData)) wish = { ...wish, trainingData: "" };
+    if (wish.datasetId) chooseSource(sourceOf(wish));
     if (!saved && session.characterId) chooseCharacter(session.characterId);
     paint();
     return ask();
@@ -202,7 +245,10 @@ export function trainTab(root, page) {
     wish = { ...wish, characterId: id };
     const name = (session.find(id)?.name ?? "").toLowerCase();
     const own = name && (sets ?? []).find((s) => s.name.toLowerCase() === name.replace(/\s+/g, "-"));
-    if (own && !wish.trainingData) wish = { ...wish, trainingData: own.name };
+    const set = (datasets ?? []).find((d) => id && d.characterId === id);
+    if (sourceOf(wish)) return;
+    if (set) chooseSource(`dataset:${set.id}`);
+    else if (own) chooseSource(own.name);
   }
 
   // ---------------------------------------------------------------- pictures in
@@ -210,6 +256,7 @@ export function trainTab(root, page) {
   async function upload(files, refused) {
     uploadFailed = refused.map((f) => ({ id: f.name, detail: "This kind of file cannot be trained on." }));
     if (busyUpload) return toast.info("Wait until the pictures before are uploaded.");
+    if (wish.datasetId) return toast.info("Add these pictures to the dataset", { action: { label: "Open it", href: datasetPage() } });
     if (!files.length) return paintUpload();
     const parts = pieces(files);
     let name = wish.trainingData || $("#lo-new-set").value.trim();
@@ -286,6 +333,7 @@ export function trainTab(root, page) {
   form.addEventListener("change", ({ target }) => {
     if (!["trainingData", "characterId", "baseModel"].includes(target.name)) return undefined;
     if (target.name === "characterId") chooseCharacter(target.value);
+    else if (target.name === "trainingData") chooseSource(target.value);
     else wish = { ...wish, [target.name]: target.value };
     if (target.name === "trainingData") uploadFailed = [];
     return changed({ now: true });
@@ -365,12 +413,18 @@ export function trainTab(root, page) {
           page.opened(answer.taskId);
         } catch (error) {
           if (error.code !== "network") startKey = "";
-          mark(form, error.errors ?? []);
+          mark(form, fieldsOf(error));
           toast.error(error);
         }
       }),
   });
   document.addEventListener("session:characters", paintSelects);
+  const again = debounce(() => root.hidden || changed({ sets: true }), 2000); // a batch tells of every picture
+  stream.on("dataset.updated", ({ datasetId }) => {
+    if (!wish.datasetId || datasetId !== wish.datasetId) return;
+    laid = null; // written again with the next estimate
+    again();
+  });
 
   return {
     /** Shown: load, or bring up to date. */
@@ -390,11 +444,16 @@ export function trainTab(root, page) {
         }
       }
       const character = url.get("characterId"),
-        set = url.get("set");
-      if (set) wish = { ...wish, trainingData: set };
+        set = url.get("set"),
+        dataset = url.get("dataset");
+      if (set || dataset) {
+        wish = { ...wish, ...fromSource(dataset ? `dataset:${dataset}` : set) };
+        auto = { ...auto, triggerWord: auto.triggerWord || Boolean(dataset) };
+        laid = null;
+      }
       if (character) wish = { ...wish, characterId: character };
-      if (set || character) url.set({ set: null, characterId: null });
-      if (ready && !clone && !set && !character) {
+      if (set || dataset || character) url.set({ set: null, dataset: null, characterId: null });
+      if (ready && !clone && !set && !dataset && !character) {
         await ready;
         return changed({ sets: true });
       }

@@ -1,0 +1,76 @@
+"""ESRGAN from `models/upscale/`, run in a child process (`dalla/diffusion/upscale_host.py`). Imports no torch."""
+
+from __future__ import annotations
+
+import threading
+from importlib.util import find_spec
+from pathlib import Path
+
+from dalla.engines.images.child import Child
+from dalla.engines.upscale.base import Report, Upscaled, UpscalerModel
+from dalla.errors import InvalidInput, Unavailable
+from dalla.settings import Settings
+
+FOLDER = "upscale"
+#: What is read, the safer format first where there are both of one name.
+ENDINGS = (".safetensors", ".pth")
+
+
+class Esrgan:
+    """An `Upscaler`. One picture at a time; the process starts with the first and ends with `close`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._work = threading.Lock()
+        self._child: Child | None = None
+
+    def models(self) -> list[UpscalerModel]:
+        """The files in `models/upscale/`, by name."""
+        return [UpscalerModel(name, path.name) for name, path in sorted(self._files().items())]
+
+    def upscale(self, png: bytes, model: str, report: Report) -> Upscaled:
+        """Enlarge a PNG (RGB or RGBA) by the model's own factor.
+
+        Raises InvalidInput (no such model, no ESRGAN file), Unavailable, UpstreamError, StorageError, Cancelled.
+        """
+        path = self._files().get(model)
+        if path is None:
+            raise InvalidInput.field("options.model", f"There is no '{model}' in models/{FOLDER}/.")
+        if find_spec("torch") is None:
+            raise Unavailable(
+                "ESRGAN needs the Python package 'torch', which is not installed.",
+                remedy="Run 'make install' (or pip install -r requirements.txt), or use Lanczos.",
+            )
+        stat = path.stat()
+        task = {
+            "path": str(path),
+            "stamp": f"{stat.st_size}-{stat.st_mtime_ns}",
+            "device": self._settings.device,
+            "precision": self._settings.precision,
+        }
+        with self._work:
+            header, blobs = self._running().call({"type": "upscale", "task": task}, [png], report)
+        return Upscaled(blobs[0], int(header["factor"]))
+
+    def close(self) -> None:
+        """End the process; it starts again when needed."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.stop()
+
+    def _running(self) -> Child:
+        if self._child is None or not self._child.is_alive:
+            self._child = Child(
+                Path(self._settings.data_dir) / "logs" / "upscaler.log",
+                module="dalla.diffusion.upscale_host",
+                label="The upscaler",
+                service="upscaler",
+            )
+        return self._child
+
+    def _files(self) -> dict[str, Path]:
+        folder = Path(self._settings.models_dir) / FOLDER
+        found: dict[str, Path] = {}
+        for ending in reversed(ENDINGS):
+            found |= {path.stem: path for path in folder.glob(f"*{ending}") if path.is_file()}
+        return found

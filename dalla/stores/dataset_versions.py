@@ -1,0 +1,113 @@
+"""Immutable snapshots of datasets and the files made from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
+
+from dalla.errors import NotFound
+from dalla.records.dataset import DatasetExport, DatasetVersion
+from dalla.stores.leases import serialize
+from dalla.stores.library import Library
+from dalla.stores.schema import dataset_exports, dataset_versions, datasets
+from dalla.times import now_iso
+
+_EXPORT_CHANGEABLE = set(DatasetExport.model_fields) - {"id", "dataset_id", "number", "created_at"}
+
+
+class SqlDatasetVersions:
+    """A DatasetVersionStore on a Library. Safe for threads and processes."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+
+    # ------------------------------------------------------------------ versions
+
+    def add(self, version: DatasetVersion) -> DatasetVersion:
+        with self._library.write() as connection:
+            number = _next(connection, dataset_versions, version.dataset_id)
+            stored = version.with_(
+                number=number, created_at=version.created_at or now_iso(), entries=version.entries or []
+            )
+            values = {name: getattr(stored, name) for name in DatasetVersion.model_fields}
+            connection.execute(insert(dataset_versions).values(values))
+        return stored
+
+    def get(self, dataset_id: str, number: int) -> DatasetVersion:
+        rows = dataset_versions
+        query = select(rows).where(rows.c.dataset_id == dataset_id, rows.c.number == number)
+        with self._library.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(
+                f"The dataset has no version {number}.", remedy="The list of versions shows which there are."
+            )
+        return DatasetVersion.model_validate(row._asdict())
+
+    def all(self, dataset_id: str) -> list[DatasetVersion]:
+        columns = [column for column in dataset_versions.c if column.name != "entries"]
+        query = select(*columns).where(dataset_versions.c.dataset_id == dataset_id)
+        with self._library.read() as connection:
+            rows = connection.execute(query.order_by(dataset_versions.c.number.desc()))
+            return [DatasetVersion.model_validate(row._asdict()) for row in rows]
+
+    def keys_in_versions(self, dataset_id: str) -> set[str]:
+        query = select(dataset_versions.c.entries).where(dataset_versions.c.dataset_id == dataset_id)
+        with self._library.read() as connection:
+            lists = connection.execute(query).scalars()
+            return {entry["path"] for entries in lists for entry in entries if entry.get("path")}
+
+    # ------------------------------------------------------------------ exports
+
+    def add_export(self, export: DatasetExport) -> DatasetExport:
+        with self._library.write() as connection:
+            number = _next(connection, dataset_exports, export.dataset_id)
+            stored = export.with_(number=number, created_at=export.created_at or now_iso())
+            values = {name: getattr(stored, name) for name in DatasetExport.model_fields}
+            connection.execute(insert(dataset_exports).values(values))
+        return stored
+
+    def update_export(self, id: str, **changes: Any) -> DatasetExport:
+        unknown = changes.keys() - _EXPORT_CHANGEABLE
+        if unknown:
+            raise TypeError(f"not columns of exports that may change: {', '.join(sorted(unknown))}")
+        with self._library.write() as connection:
+            changed = update(dataset_exports).where(dataset_exports.c.id == id).values(changes)
+            row = connection.execute(changed.returning(*dataset_exports.c)).one_or_none()
+        return _export(row, id)
+
+    def export(self, dataset_id: str, number: int) -> DatasetExport:
+        rows = dataset_exports
+        query = select(rows).where(rows.c.dataset_id == dataset_id, rows.c.number == number)
+        with self._library.read() as connection:
+            row = connection.execute(query).one_or_none()
+        if row is None:
+            raise NotFound(f"The dataset has no export {number}.", remedy="The list of exports shows which there are.")
+        return _export(row, "")
+
+    def exports(self, dataset_id: str) -> list[DatasetExport]:
+        query = select(dataset_exports).where(dataset_exports.c.dataset_id == dataset_id)
+        with self._library.read() as connection:
+            return [_export(row, "") for row in connection.execute(query.order_by(dataset_exports.c.number.desc()))]
+
+    def delete_export(self, id: str) -> DatasetExport:
+        gone = delete(dataset_exports).where(dataset_exports.c.id == id).returning(*dataset_exports.c)
+        with self._library.write() as connection:
+            row = connection.execute(gone).one_or_none()
+        return _export(row, id)
+
+
+def _next(connection: Connection, table: Table, dataset_id: str) -> int:
+    """Return the next number of a dataset's versions or exports; two at once get two. Raises NotFound."""
+    serialize(connection, f"{table.name}:{dataset_id}"[:64], now_iso())
+    if connection.execute(select(datasets.c.seq).where(datasets.c.id == dataset_id)).scalar() is None:
+        raise NotFound.of("dataset", dataset_id)
+    query = select(func.coalesce(func.max(table.c.number), 0)).where(table.c.dataset_id == dataset_id)
+    return int(connection.execute(query).scalar_one()) + 1
+
+
+def _export(row: Any, id: str) -> DatasetExport:
+    if row is None:
+        raise NotFound.of("export", id)
+    return DatasetExport.model_validate(row._asdict())
