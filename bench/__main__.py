@@ -9,6 +9,8 @@ BENCHES = (
     "startup",
     "documents",
     "gallery",
+    "datasets",
+    "dataset_import",
     "scheduler_tasks",
     "publishing",
     "builtin_overhead",

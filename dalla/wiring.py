@@ -14,6 +14,7 @@ from dalla.engines.images import ENGINES
 from dalla.engines.images.base import ImageEngine
 from dalla.engines.images.local_models import LocalModels
 from dalla.engines.trainer import Trainer
+from dalla.engines.upscale import UPSCALERS
 from dalla.errors import StorageError
 from dalla.events import EventBus
 from dalla.jobs.local import LocalQueue, owner_is_alive
@@ -329,12 +330,13 @@ class Container:
             VisionEngines(settings),
             free_memory=self.engines.free_memory,
         )
+        self.upscaler = UPSCALERS.load("esrgan")(settings)
         pictures = ProcessedPictures(store, self.blobs, self.version_rows)
         operations: tuple[Any, ...] = (
             FaceCrop(store, pictures, self.faces),
             Analyze(store, pictures, self.faces),
             Resize(store, pictures),
-            Upscale(pictures),
+            Upscale(pictures, self.upscaler),
             Dedupe(store, pictures),
             *caption_operations(self.picture_captions),
         )
@@ -352,6 +354,7 @@ class Container:
         self.captioning.close()
         self.jobs.stop()
         self.system.samples.stop()
+        self.upscaler.close()
         self.picture_captions.close()
         self.engines.close()
         self.library.close()

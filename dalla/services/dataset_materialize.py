@@ -205,7 +205,7 @@ def _intact(folder: Path, mark: dict[str, Any]) -> bool:
         there = {
             path.relative_to(folder).as_posix(): [path.stat().st_size, path.stat().st_mtime_ns]
             for path in folder.rglob("*")
-            if path.is_file() and path != folder / MARK
+            if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts)
         }
     except OSError:
         return False

@@ -46,6 +46,18 @@ def fill(world: World) -> dict[str, bytes]:
     return pictures
 
 
+def test_what_the_trainer_keeps_there_is_no_change_by_hand(world: World) -> None:
+    fill(world)
+    name = world.exports.materialize(world.id)
+    cache = world.training / name / ".cache"
+    cache.mkdir()
+    (cache / "latents.safetensors").write_bytes(b"x" * 100)
+    assert world.exports.materialize(world.id) == name
+    assert [folder.name for folder in world.training.iterdir()] == [name]
+    (world.training / name / "mine.txt").write_text("by hand")
+    assert world.exports.materialize(world.id) != name
+
+
 def test_the_trainer_sees_the_same_pictures_and_captions(world: World) -> None:
     pictures = fill(world)
     name = world.exports.materialize(world.id)
