@@ -109,6 +109,7 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
     container = app.extensions["dalla"]
     # Waiting requests and live connections hold a thread each; idle threads cost next to nothing.
     server = create_server(app, sockets=[listener], threads=48, ident=None, channel_timeout=120)
+
     def stop(signum: int, frame: Any) -> None:
         # Live event streams hold a thread each; told now, they end before the server waits for its threads.
         # On a thread of its own, for the signal may have come while this one holds the stream's lock.

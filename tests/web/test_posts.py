@@ -244,7 +244,13 @@ def test_a_post_that_is_edited_is_not_told_to_be_like_itself(client, write, char
     at = later(days=3)
     post = write(publish="schedule", scheduledAt=at).json
     assert post["status"] == "scheduled"
-    body = {"characterId": char, "platform": "twitter", "mediaIds": [media], "caption": "Good morning", "scheduledAt": at}
+    body = {
+        "characterId": char,
+        "platform": "twitter",
+        "mediaIds": [media],
+        "caption": "Good morning",
+        "scheduledAt": at,
+    }
 
     def warned(**more):
         answer = client.post("/api/posts/check", json={**body, **more})
