@@ -78,7 +78,7 @@ def _parts(stats: dict[str, Any], dataset: Dataset, total: int) -> list[Part]:
         Part(
             "amount", 10, min(1.0, total / ENOUGH), "Add more pictures",
             f"{total} {'picture' if total == 1 else 'pictures'}: with fewer than {ENOUGH} a likeness is rarely learned well.",
-            ENOUGH - total if total < ENOUGH else 0, stats["filter"], "import",
+            ENOUGH - total if total < ENOUGH else 0, {}, "import",
         ),
     ]  # fmt: skip
     below = stats["resolution"]["belowTarget"]

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic.alias_generators import to_camel
+
 from dalla.archives import describe, printable
 from dalla.errors import DallaError
 from dalla.filenames import filename_key
@@ -116,7 +118,7 @@ def make_plan(
         "summary": sentence(inventory, len(twins.of)),
         "source": {"kind": source.kind, "label": printable(source.label)},
         "dataset": dataset,
-        "options": options,
+        "options": {to_camel(name): value for name, value in options.items()},
         "counts": counts,
         "bytes": size,
         "neededBytes": needed,

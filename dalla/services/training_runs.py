@@ -50,7 +50,9 @@ class RunState:
 
     @property
     def step(self) -> int:
-        return int(self.last.get("step") or 0)
+        """How far it is. Steps are told a few times a second only; where a run stopped, its last word knows better."""
+        stopped = self.closing if self.closing and self.closing.get("event") == "cancelled" else {}
+        return int(stopped.get("step") or self.last.get("step") or 0)
 
     @property
     def steps(self) -> int:

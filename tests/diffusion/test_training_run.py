@@ -27,7 +27,7 @@ from dalla.diffusion.training import loop as loop_module  # noqa: E402
 from dalla.diffusion.training import run as run_module  # noqa: E402
 from dalla.diffusion.training.events import Controls, Events, RunLock  # noqa: E402
 from dalla.errors import Conflict  # noqa: E402
-from tests.diffusion import tiny  # noqa: E402
+from tests.diffusion import single_files, tiny  # noqa: E402
 from tests.diffusion.training_kit import config, train  # noqa: E402
 
 pytestmark = [
@@ -368,6 +368,14 @@ def test_models_that_are_none(model: Path, pictures: Path, tmp_path: Path) -> No
     assert told.code == 2 and "model_index.json" in told.last["detail"]
     told = train(model, empty, tmp_path / "five")
     assert told.code == 2 and "no picture" in told.last["detail"]
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
+def test_a_single_file_is_trained_like_a_folder(family: str, pictures: Path, tmp_path: Path) -> None:
+    file = single_files.write(family, tmp_path / f"{family}.safetensors")
+    ran = train(file, pictures, tmp_path)
+    assert ran.of("ready")[0]["family"] == family
+    assert any(tensor.any() for key, tensor in load_file(ran.lora).items() if "up" in key or "lora_B" in key)
 
 
 def test_one_picture_is_enough_and_two_runs_of_a_name_are_two_files(

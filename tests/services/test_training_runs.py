@@ -46,8 +46,8 @@ def test_what_was_measured_after_the_resumed_step_is_forgotten():
         state.take({"event": "validation", "step": step, "loss": step})
     state.take({"event": "ladder", "action": "split", "detail": "Smaller."})
     assert state.ladder == [{"step": 3, "action": "split", "detail": "Smaller."}]
-    state.take({"event": "cancelled", "step": 3})
-    assert state.closing is not None
+    state.take({"event": "cancelled", "step": 4})  # the fourth step was not told any more
+    assert state.closing is not None and state.step == 4
     state.take({"event": "ready", "steps": 5, "startStep": 2})
     assert state.closing is None and state.step == 2
     assert [m["step"] for m in state.metrics] == [v["step"] for v in state.validations] == [1, 2]
