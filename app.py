@@ -26,9 +26,10 @@ logger = logging.getLogger("dalla")
 
 def create_app(settings: Settings | None = None, *, container: Any = None) -> Any:
     """Build the Flask app. Its container is `app.extensions["dalla"]`; nothing is started."""
-    from flask_openapi3 import Info, OpenAPI
+    from flask_openapi3 import Info
 
     from dalla import web
+    from dalla.web.blueprint import Application
     from dalla.web.problems import validation_failed
     from dalla.wiring import Container
 
@@ -36,7 +37,7 @@ def create_app(settings: Settings | None = None, *, container: Any = None) -> An
     mimetypes.add_type("text/javascript", ".js")
     mimetypes.add_type("text/javascript", ".mjs")
     settings = settings or Settings.load()
-    app = OpenAPI(
+    app = Application(
         __name__,
         info=Info(title="Digital Dalla", version=dalla.__version__),
         static_folder="static",

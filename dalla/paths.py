@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import secrets
 from pathlib import Path
+from typing import Any
 
 from dalla.errors import InvalidInput
 
@@ -88,3 +90,12 @@ def remove_stale_temps(folder: Path, *, older_than_seconds: float = 3600) -> int
                 temp.unlink()
                 count += 1
     return count
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object of a file; {} where there is none that can be read."""
+    try:
+        data = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

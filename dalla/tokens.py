@@ -6,12 +6,13 @@ Nothing is loaded before the first caption is counted. Without a tokenizer there
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from dalla.paths import read_object
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ def _folders(root: Path) -> Iterable[tuple[str, Path]]:
     for folder in [*named, *inside]:
         if not folder.is_dir():
             continue
-        name = str(_json(folder / "tokenizer_config.json").get("tokenizer_class", ""))
+        name = str(read_object(folder / "tokenizer_config.json").get("tokenizer_class", ""))
         if name.startswith("CLIP"):
             yield "clip", folder
         elif name.startswith("T5") or (folder / "spiece.model").is_file() or folder.name == "t5":
@@ -125,11 +126,3 @@ def _clip(folder: Path) -> Any:
         ]
     )
     return tokenizer
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from dalla.platforms.hosting import Hosting
 from dalla.platforms.outbox import outbox_session
 from dalla.platforms.session import live_session
 from dalla.records.character import Character, Prompt, ScheduledTask, TrashedCharacter
+from dalla.registry import BuiltOnce
 from dalla.services.automation import Automation
 from dalla.services.calendar import Calendar
 from dalla.services.caption_operations import caption_operations
@@ -72,31 +72,25 @@ from dalla.stores.secrets import FileSecrets
 from dalla.stores.tasks import SqlTasks
 
 
-class LazyEngines:
+class LazyEngines(BuiltOnce[ImageEngine]):
     """The image engines in the order `auto` tries them; each is built when first asked for."""
 
     def __init__(self, settings: Settings, local: LocalModels) -> None:
         """`local` is what the built-in engine and the trainer know of models/ and loras/."""
-        self._settings = settings
-        self._more: dict[str, dict[str, Any]] = {"builtin": {"local": local}}
-        self._built: dict[str, ImageEngine] = {}
-        self._lock = threading.Lock()
+        super().__init__(ENGINES, settings)
+        self._local = local
 
-    def names(self) -> list[str]:
-        return ENGINES.names()
-
-    def get(self, name: str) -> ImageEngine:
-        with self._lock:
-            if name not in self._built:
-                self._built[name] = ENGINES.load(name)(self._settings, **self._more.get(name, {}))
-            return self._built[name]
+    def _build(self, name: str) -> ImageEngine:
+        more = {"local": self._local} if name == "builtin" else {}
+        engine: ImageEngine = self._registry.load(name)(*self._arguments, **more)
+        return engine
 
     def all(self) -> list[ImageEngine]:
         return [self.get(name) for name in self.names()]
 
     def forget_status(self) -> None:
         """Let a changed setting show at once instead of after the cached seconds."""
-        for engine in list(self._built.values()):
+        for engine in self.built():
             engine.status(fresh=True)
 
     def free_memory(self) -> None:
@@ -107,10 +101,6 @@ class LazyEngines:
         free = getattr(self.get("comfyui"), "free_memory", None)  # it may be full of another program's models
         if free is not None:
             free()
-
-    def close(self) -> None:
-        for engine in list(self._built.values()):
-            engine.close()
 
 
 class Container:

@@ -10,7 +10,6 @@ image encoder that lies in `models/vision/<name>/`. Nothing here ends a run: wha
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla import training_set
+from dalla.paths import read_object
 
 log = logging.getLogger(__name__)
 
@@ -281,7 +281,7 @@ def find_encoder(models: Path | None) -> Path | None:
     """Return the first folder in `models/vision/` (or that folder itself) whose config is of CLIP or DINO."""
     if models is None or not (root := models / "vision").is_dir():
         return None
-    return next((p for p in (root, *sorted(root.iterdir())) if _json(p / "config.json").get("model_type") in _ENCODERS), None)  # fmt: skip
+    return next((p for p in (root, *sorted(root.iterdir())) if read_object(p / "config.json").get("model_type") in _ENCODERS), None)  # fmt: skip
 
 
 class ImageEncoder:
@@ -294,14 +294,14 @@ class ImageEncoder:
         import torch
         from transformers import AutoModel, CLIPVisionModelWithProjection
 
-        kind = _json(folder / "config.json")["model_type"]
+        kind = read_object(folder / "config.json")["model_type"]
         self.label = _ENCODERS[kind]
         self._clip = self.label == "CLIP"
         loader = CLIPVisionModelWithProjection if self._clip else AutoModel
         self._model = loader.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, trust_remote_code=False, dtype=torch.float32
         ).eval()
-        said = _json(folder / "preprocessor_config.json")
+        said = read_object(folder / "preprocessor_config.json")
         self._side = int(self._model.config.image_size)
         colours = _CLIP_COLOURS if self._clip else _PLAIN_COLOURS
         self._mean, self._std = said.get("image_mean") or colours[0], said.get("image_std") or colours[1]
@@ -375,14 +375,6 @@ def _unit(values: Any) -> Any:
 
 def _round(value: Any) -> float:
     return round(float(value), 4)
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _none(text: str, *, pictures: int = 0) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dalla.engines.children import environment, own_session
 from dalla.errors import Conflict, StorageError, Unavailable
 from dalla.paths import write_atomic
 from dalla.records.lora import Ended, EndKind
@@ -153,8 +154,8 @@ class Trainer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=ROOT,
-                env={**os.environ, **_environment(), **self._environ},
-                **_own_session(),
+                env={**os.environ, **environment(), **self._environ},
+                **own_session(),
             )
         except OSError as exc:
             raise Unavailable(
@@ -537,24 +538,3 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except OSError:
         return -1
-
-
-def _environment() -> dict[str, str]:
-    """Return what the child's environment adds: no network, no busy waiting, memory in growing pieces."""
-    return {
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "HF_DATASETS_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "PYTORCH_CUDA_ALLOC_CONF": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
-        "PYTORCH_ENABLE_MPS_FALLBACK": "1",
-    }
-
-
-def _own_session() -> dict[str, Any]:
-    """Keep the child apart from this process and its terminal: it may outlive both."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
-    return {"start_new_session": True}

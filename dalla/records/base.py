@@ -19,7 +19,12 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, extra="allow", frozen=True, protected_namespaces=()
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="allow",
+        frozen=True,
+        protected_namespaces=(),
+        defer_build=True,
     )
 
     def with_(self, **changes: Any) -> Self:
@@ -37,7 +42,9 @@ class Record(BaseModel):
 class RequestBody(BaseModel):
     """Something a client sends. Unknown keys are refused with their name (422)."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=(), defer_build=True
+    )
 
     def sent(self) -> dict[str, Any]:
         """Return only the fields the client sent, snake_case: what a partial update changes."""

@@ -99,11 +99,12 @@ collection_media = Table(
 
 
 def _live(name: str, *columns: str) -> Index:
-    """Index what is not in the trash, in the order of the gallery."""
+    """Index what is not in the trash, in the order of the gallery.
+
+    The migration says `where` to PostgreSQL too; here its word would load that dialect at every start.
+    """
     where = text("trashed_at IS NULL")
-    return Index(
-        name, *(media.c[c] for c in (*columns, "created_at", "seq")), sqlite_where=where, postgresql_where=where
-    )
+    return Index(name, *(media.c[c] for c in (*columns, "created_at", "seq")), sqlite_where=where)
 
 
 _live("ix_media_newest")
@@ -114,7 +115,7 @@ _live("ix_media_engine", "engine")
 _live("ix_media_starred", "starred")
 _live("ix_media_posted", "posted")
 _trash = text("trashed_at IS NOT NULL")
-Index("ix_media_trash", media.c.created_at, media.c.seq, sqlite_where=_trash, postgresql_where=_trash)
+Index("ix_media_trash", media.c.created_at, media.c.seq, sqlite_where=_trash)
 Index("ix_media_task", media.c.task_id)
 Index("ix_media_sha256", media.c.sha256)
 
@@ -557,4 +558,59 @@ dataset_exports = Table(
     Column("task_id", String(100)),
     Column("created_at", String(32), nullable=False),
     Index("uq_dataset_exports_number", "dataset_id", "number", unique=True),
+)
+
+# ---------------------------------------------------------------- the model shelf
+
+# `id` names a place (see services/model_inventory.py); `stamp` says which state of its files the hash is of.
+model_facts = Table(
+    "model_facts",
+    metadata,
+    Column("id", String(100), primary_key=True),
+    Column("stamp", String(64), nullable=False),
+    Column("sha256", String(64)),
+    Column("license", Text),
+    Column("notes", Text, nullable=False),
+    Column("updated_at", String(32), nullable=False),
+)
+
+model_pins = Table(
+    "model_pins",
+    metadata,
+    Column("character_id", String(100), primary_key=True),
+    Column("state", _Json, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+)
+
+model_changes = Table(
+    "model_changes",
+    metadata,
+    Column("seq", _Seq, primary_key=True, autoincrement=True),
+    Column("id", String(100), nullable=False, unique=True),
+    Column("character_id", String(100), nullable=False),
+    Column("kinds", _Json, nullable=False),
+    Column("by", String(16), nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("before", _Json),
+    Column("after", _Json, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("at", String(32), nullable=False),
+    Index("ix_model_changes_character", "character_id", "seq"),
+)
+
+# The most memory one drawing took, per model and size: of the graphics card, or of the process on the processor.
+model_peaks = Table(
+    "model_peaks",
+    metadata,
+    Column("model", String(500), primary_key=True),
+    Column("device", String(200), primary_key=True),
+    Column("precision", String(16), primary_key=True),
+    Column("width", Integer, primary_key=True, autoincrement=False),
+    Column("height", Integer, primary_key=True, autoincrement=False),
+    Column("peak_bytes", BigInteger, nullable=False),
+    Column("stamp", String(64), nullable=False),
+    Column("loras", Integer, nullable=False),
+    Column("extra", _Json, nullable=False),
+    Column("at", String(32), nullable=False),
 )

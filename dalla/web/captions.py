@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import InvalidInput
 from dalla.records.base import RequestBody
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 
 bp = APIBlueprint("captions", __name__, url_prefix="/api", abp_tags=[Tag(name="Captions")])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, jsonify, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask import Response, request
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import InvalidInput
 from dalla.records.base import RequestBody
 from dalla.records.character import Character
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, ListQuery, created, plain_list
 
@@ -97,9 +99,8 @@ class DeleteQuery(RequestBody):
 
 
 def _answer(character: Character) -> Response:
-    response = jsonify(services().characters.public(character))
-    response.headers["ETag"] = f'"{services().characters.etag(character)}"'
-    return response
+    characters = services().characters
+    return etags.answer(characters.public(character), characters.etag(character))
 
 
 @bp.get("", summary="List the characters")

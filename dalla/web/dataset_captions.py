@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field, ValidationError
 
 from dalla.errors import InvalidInput
@@ -13,6 +13,7 @@ from dalla.records.base import RequestBody
 from dalla.records.dataset import ImageFilter
 from dalla.services.dataset_captions import AT_ONCE
 from dalla.web import problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, accepted, idempotent, wants_async
 

@@ -7,13 +7,14 @@ import json
 from typing import Any
 
 from flask import request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field, ValidationError
 
 from dalla.errors import BadRequest, InvalidInput
 from dalla.records.base import RequestBody
 from dalla.services.uploads import MAX_OPEN, Upload
 from dalla.web import problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, accepted, idempotent
 

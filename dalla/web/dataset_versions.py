@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from flask import send_file
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field
 
 from dalla.records.base import RequestBody
 from dalla.services.dataset_formats import ExportOptions
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, accepted, idempotent, wants_async
 

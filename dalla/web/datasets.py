@@ -12,13 +12,15 @@ from typing import Any
 
 import orjson
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 import dalla
 from dalla.records.base import RequestBody
 from dalla.records.dataset import ImageFilter
 from dalla.services.image_queries import ImageQuery
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, PageQuery, created, idempotent
 
@@ -107,8 +109,7 @@ def create_dataset(body: DatasetBody):
 
 @bp.get("/<id>", summary="Read a dataset")
 def get_dataset(path: IdPath):
-    datasets = services().datasets
-    return compared(datasets.public(datasets.get(path.id)))
+    return etags.answer(_shown(path.id))
 
 
 @bp.patch("/<id>", summary="Name, description, character, trigger word")
@@ -116,25 +117,27 @@ def patch_dataset(path: IdPath, body: DatasetPatch):
     changes = body.sent()
     if changes.get("character_id"):
         services().characters.get(changes["character_id"])
-    datasets = services().datasets
-    return datasets.public(datasets.update(path.id, changes))
+    with etags.guarded("dataset", path.id, lambda: _shown(path.id)):
+        services().datasets.update(path.id, changes)
+        return etags.answer(_shown(path.id))
 
 
 @bp.delete("/<id>", summary="Move to the trash; again, or ?permanent=1: delete for good")
 def delete_dataset(path: IdPath, query: DeleteQuery):
     datasets = services().datasets
-    for_good = query.permanent or datasets.get(path.id).trashed_at is not None
-    if for_good:
-        datasets.delete_for_good(path.id)
-    else:
-        datasets.trash(path.id)
+    with etags.guarded("dataset", path.id, lambda: _shown(path.id)):
+        for_good = query.permanent or datasets.get(path.id).trashed_at is not None
+        if for_good:
+            datasets.delete_for_good(path.id)
+        else:
+            datasets.trash(path.id)
     return {"success": True, "permanent": for_good}
 
 
 @bp.post("/<id>/restore", summary="Bring back from the trash")
 def restore_dataset(path: IdPath):
-    datasets = services().datasets
-    return datasets.public(datasets.restore(path.id))
+    services().datasets.restore(path.id)
+    return etags.answer(_shown(path.id))
 
 
 @bp.get("/<id>/images", summary="List the pictures of a dataset")
@@ -176,6 +179,12 @@ def dataset_stats(path: IdPath, query: StatsQuery):
 
 
 # ---------------------------------------------------------------- parts
+
+
+def _shown(id: str) -> dict[str, Any]:
+    """Return the dataset as GET answers it."""
+    datasets = services().datasets
+    return datasets.public(datasets.get(id))
 
 
 def where_of(dataset_id: str, query: ImageQuery) -> ImageFilter:

@@ -10,11 +10,12 @@ from typing import Any
 
 import orjson
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import Unavailable
 from dalla.records.base import RequestBody
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 
 bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])

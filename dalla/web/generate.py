@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field, StrictInt
 
 from dalla.errors import DallaError, TimedOut, internal_problem
@@ -14,6 +14,7 @@ from dalla.records.character import LoraUse
 from dalla.records.job import Job
 from dalla.services.generation import Wish
 from dalla.web import problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.characters import LoraBody
 from dalla.web.context import services
 from dalla.web.payload import accepted, idempotent, wants_async

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field
 
 from dalla.errors import InvalidInput
 from dalla.measures import MAX_DISTANCE, SAME_PICTURE
 from dalla.records.base import RequestBody
 from dalla.services.duplicates import Group
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, accepted, idempotent
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from flask import Response, request, send_file
-from flask_openapi3 import APIBlueprint, Tag
+from typing import Any
+
+from flask import send_file
+from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field
 
 from dalla.errors import InvalidInput
 from dalla.records.base import RequestBody
-from dalla.records.dataset import DatasetImage
 from dalla.services.datasets import BULK_LIMIT
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.datasets import DeleteQuery, compared
-from dalla.web.media import IMMUTABLE
+from dalla.web.datasets import DeleteQuery
+from dalla.web.files import cached
 from dalla.web.payload import IdPath
 
 bp = APIBlueprint("images", __name__, url_prefix="/api/images", abp_tags=[Tag(name="Datasets")])
@@ -59,29 +62,36 @@ class ThumbQuery(FileQuery):
     size: str = Field("s", max_length=10)
 
 
+def _shown(id: str) -> dict[str, Any]:
+    """Return the picture as GET answers it."""
+    datasets = services().datasets
+    return datasets.public_image(datasets.image(id))
+
+
 @bp.get("/<id>", summary="Read a picture with its caption and what was measured")
 def get_image(path: IdPath):
-    datasets = services().datasets
-    return compared(datasets.public_image(datasets.image(path.id)))
+    return etags.answer(_shown(path.id))
 
 
 @bp.patch("/<id>", summary="Caption or tags, lock, excluded, repeats, concept")
 def patch_image(path: IdPath, body: ImagePatch):
     changes = body.sent()
     expected = changes.pop("if_caption", None)
-    datasets = services().datasets
-    return datasets.public_image(datasets.edit_image(path.id, changes, if_caption=expected))
+    with etags.guarded("picture", path.id, lambda: _shown(path.id)):
+        services().datasets.edit_image(path.id, changes, if_caption=expected)
+        return etags.answer(_shown(path.id))
 
 
 @bp.delete("/<id>", summary="Move to the trash; again, or ?permanent=1: delete for good")
 def delete_image(path: IdPath, query: DeleteQuery):
     datasets = services().datasets
-    for_good = query.permanent or datasets.image(path.id).trashed_at is not None
-    if for_good:
-        datasets.image(path.id)
-        datasets.delete_pictures([path.id])
-    else:
-        datasets.trash_images([path.id])
+    with etags.guarded("picture", path.id, lambda: _shown(path.id)):
+        for_good = query.permanent or datasets.image(path.id).trashed_at is not None
+        if for_good:
+            datasets.image(path.id)
+            datasets.delete_pictures([path.id])
+        else:
+            datasets.trash_images([path.id])
     return {"success": True, "permanent": for_good}
 
 
@@ -90,7 +100,7 @@ def restore_image(path: IdPath):
     datasets = services().datasets
     datasets.image(path.id)
     datasets.restore_images([path.id])
-    return datasets.public_image(datasets.image(path.id))
+    return etags.answer(_shown(path.id))
 
 
 @bp.patch("", summary="Set excluded, repeats, concept or the lock of many pictures")
@@ -125,7 +135,7 @@ def image_file(path: IdPath, query: FileQuery):
         as_attachment=query.download,
         download_name=image.filename.rsplit("/", 1)[-1],
     )
-    return _cached(response, query.v, image)
+    return cached(response, query.v, image.sha256)
 
 
 @bp.get("/<id>/thumb", summary="A thumbnail (size=s: 320 px, m: 960 px; WebP)")
@@ -133,14 +143,4 @@ def image_thumb(path: IdPath, query: ThumbQuery):
     image = services().datasets.image(path.id)
     thumb = services().datasets.thumbnail(image, query.size)
     response = send_file(thumb, mimetype="image/webp", conditional=True, etag=f"{image.sha256}{query.size}")
-    return _cached(response, query.v, image)
-
-
-def _cached(response: Response, version: str | None, image: DatasetImage) -> Response:
-    if version and image.sha256.startswith(version):
-        response.headers["Cache-Control"] = f"private, max-age={IMMUTABLE}, immutable"
-    else:
-        response.headers["Cache-Control"] = "private, no-cache"
-    if request.method == "HEAD":
-        response.headers.setdefault("Accept-Ranges", "bytes")
-    return response
+    return cached(response, query.v, image.sha256)

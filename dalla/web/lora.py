@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from flask import Response, request, send_file
-from flask_openapi3 import APIBlueprint, FileStorage, Tag
+from flask_openapi3 import FileStorage, Tag
 from pydantic import ConfigDict, Field, ValidationError
 
 from dalla.errors import BadRequest, InvalidInput
@@ -17,14 +15,15 @@ from dalla.records.base import RequestBody
 from dalla.records.job import Status
 from dalla.services.training_plan import TrainWish
 from dalla.services.training_sets import plain_name
-from dalla.web import problems
+from dalla.web import etags, problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.files import log_text
 from dalla.web.payload import IdPath, ListQuery, PageQuery, accepted, idempotent, plain_list
 
 bp = APIBlueprint("lora", __name__, url_prefix="/api", abp_tags=[Tag(name="LoRA training")])
 shelf = APIBlueprint("loras", __name__, url_prefix="/api/loras", abp_tags=[Tag(name="LoRAs")])
 
-LOG_PIECE = 256 * 1024
 MAX_IMAGES = 200  # as base64 in one call
 
 
@@ -216,25 +215,7 @@ def lora_metrics(path: IdPath, query: SinceQuery):
 
 @bp.get("/lora/train/<id>/log", summary="The trainer's log as text, from a byte offset")
 def lora_log(path: IdPath, query: LogQuery):
-    file = services().training.log_file(path.id)
-    try:
-        size = file.stat().st_size
-    except FileNotFoundError:
-        size = 0
-    start = max(0, size + query.offset) if query.offset < 0 else min(query.offset, size)
-    response = Response(_part(file, start, size - start), content_type="text/plain; charset=utf-8")
-    response.headers["X-Next-Offset"] = str(size)
-    response.headers["X-Start-Offset"] = str(start)
-    return response
-
-
-def _part(file: Path, offset: int, left: int) -> Iterator[bytes]:
-    if left:
-        with file.open("rb") as log:
-            log.seek(offset)
-            while left > 0 and (piece := log.read(min(left, LOG_PIECE))):
-                left -= len(piece)
-                yield piece
+    return log_text(services().training.log_file(path.id), query.offset)
 
 
 @bp.post("/lora/train/<id>/pause", summary="Save the state and free the graphics card; resume goes on from there")
@@ -401,17 +382,22 @@ def lora_restore(body: RestoreBody):
 
 @shelf.get("/<name>", summary="Read a LoRA: what its file says, who uses it")
 def lora(path: LoraPath):
-    return services().training.shelf.get(path.name)
+    return etags.answer(services().training.shelf.get(path.name))
 
 
 @shelf.patch("/<name>", summary="Change trigger word, description, tags, family or recommended strength")
 def lora_patch(path: LoraPath, body: LoraPatch):
-    return services().training.shelf.update(path.name, body.sent())
+    shelf = services().training.shelf
+    with etags.guarded("LoRA", path.name, lambda: shelf.get(path.name)):
+        shelf.update(path.name, body.sent())
+        return etags.answer(shelf.get(path.name))
 
 
 @shelf.delete("/<name>", summary="Move a LoRA to the trash and take it off its characters")
 def lora_delete(path: LoraPath):
-    return {"success": True, **services().training.shelf.delete(path.name)}
+    shelf = services().training.shelf
+    with etags.guarded("LoRA", path.name, lambda: shelf.get(path.name)):
+        return {"success": True, **shelf.delete(path.name)}
 
 
 @shelf.get("/<name>/file", summary="Download a LoRA")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, request, send_file
-from flask_openapi3 import APIBlueprint, FileStorage, Tag
+from flask import send_file
+from flask_openapi3 import FileStorage, Tag
 from pydantic import ConfigDict, Field
 
 from dalla import recipes
@@ -15,13 +15,13 @@ from dalla.records.base import RequestBody
 from dalla.records.media import MediaFilter, MediaItem, Recipe
 from dalla.services.gallery import BULK_LIMIT
 from dalla.times import boundary
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.files import cached
 from dalla.web.payload import IdPath, PageQuery, accepted, created, idempotent
 
 bp = APIBlueprint("media", __name__, url_prefix="/api", abp_tags=[Tag(name="Gallery")])
-
-#: Bytes behind an address with its hash in it never change.
-IMMUTABLE = 365 * 24 * 3600
 
 
 class MediaQuery(RequestBody):
@@ -125,6 +125,16 @@ def _item(id: str) -> MediaItem:
     return services().gallery.get(id)
 
 
+def _shown(id: str) -> dict[str, Any]:
+    """Return the item as GET answers it."""
+    item = _item(id)
+    return services().gallery.public(item) | {"recipe": item.recipe}
+
+
+def _collection(id: str) -> dict[str, Any]:
+    return services().gallery.collection(id).to_json()
+
+
 @bp.get("/media", summary="List media, newest first")
 def list_media(query: MediaPage):
     gallery = services().gallery
@@ -194,7 +204,7 @@ def bulk_media(body: BulkBody):
 
 @bp.get("/media/<id>", summary="Read one item")
 def get_media(path: IdPath):
-    return services().gallery.public(_item(path.id)) | {"recipe": _item(path.id).recipe}
+    return etags.answer(_shown(path.id))
 
 
 @bp.patch("/media/<id>", summary="Star, caption, alt text, character")
@@ -204,14 +214,16 @@ def patch_media(path: IdPath, body: MediaPatch):
         raise InvalidInput.field("starred", "This must be true or false.")
     if changes.get("character_id"):
         services().characters.get(changes["character_id"])
-    return services().gallery.public(services().gallery.update(path.id, changes))
+    with etags.guarded("picture", path.id, lambda: _shown(path.id)):
+        services().gallery.update(path.id, changes)
+        return etags.answer(_shown(path.id))
 
 
 @bp.delete("/media/<id>", summary="Move to the trash; again, or ?permanent=1: delete for good")
 def delete_media(path: IdPath, query: DeleteQuery):
-    item = _item(path.id)
-    for_good = query.permanent or item.trashed_at is not None
-    services().gallery.bulk("delete" if for_good else "trash", [path.id])
+    with etags.guarded("picture", path.id, lambda: _shown(path.id)):
+        for_good = query.permanent or _item(path.id).trashed_at is not None
+        services().gallery.bulk("delete" if for_good else "trash", [path.id])
     return {"success": True, "permanent": for_good}
 
 
@@ -219,7 +231,7 @@ def delete_media(path: IdPath, query: DeleteQuery):
 def restore_media(path: IdPath):
     _item(path.id)
     services().gallery.bulk("restore", [path.id])
-    return services().gallery.public(_item(path.id))
+    return etags.answer(_shown(path.id))
 
 
 @bp.get("/media/<id>/file", summary="The picture itself")
@@ -233,7 +245,7 @@ def media_file(path: IdPath, query: FileQuery):
         as_attachment=query.download,
         download_name=f"{item.id}.{item.path.rsplit('.', 1)[-1]}",
     )
-    return _cached(response, query.v, item)
+    return cached(response, query.v, item.sha256)
 
 
 @bp.get("/media/<id>/thumb", summary="A thumbnail (size=s: 320 px, m: 960 px; WebP)")
@@ -241,7 +253,7 @@ def media_thumb(path: IdPath, query: SizeQuery):
     item = _item(path.id)
     thumb = services().gallery.thumbnail(item, query.size)
     response = send_file(thumb, mimetype="image/webp", conditional=True, etag=f"{item.sha256}{query.size}")
-    return _cached(response, query.v, item)
+    return cached(response, query.v, item.sha256)
 
 
 @bp.get("/media/<id>/recipe", summary="How it was made, and the request that makes it again")
@@ -277,17 +289,20 @@ def create_collection(body: CollectionBody):
 
 @bp.get("/collections/<id>", summary="Read a collection")
 def get_collection(path: IdPath):
-    return services().gallery.collection(path.id).to_json()
+    return etags.answer(_collection(path.id))
 
 
 @bp.patch("/collections/<id>", summary="Rename a collection")
 def rename_collection(path: IdPath, body: CollectionBody):
-    return services().gallery.save_collection(body.name, path.id).to_json()
+    with etags.guarded("collection", path.id, lambda: _collection(path.id)):
+        services().gallery.save_collection(body.name, path.id)
+        return etags.answer(_collection(path.id))
 
 
 @bp.delete("/collections/<id>", summary="Forget a collection; its media stay")
 def delete_collection(path: IdPath):
-    services().gallery.delete_collection(path.id)
+    with etags.guarded("collection", path.id, lambda: _collection(path.id)):
+        services().gallery.delete_collection(path.id)
     return {"success": True}
 
 
@@ -306,16 +321,6 @@ def remove_from_collection(path: IdPath, body: CollectionItems):
 
 def _read(upload: Any) -> bytes:
     return upload.stream.read(MAX_BYTES + 1)
-
-
-def _cached(response: Response, version: str | None, item: MediaItem) -> Response:
-    if version and item.sha256.startswith(version):
-        response.headers["Cache-Control"] = f"private, max-age={IMMUTABLE}, immutable"
-    else:
-        response.headers["Cache-Control"] = "private, no-cache"
-    if request.method == "HEAD":
-        response.headers.setdefault("Accept-Ranges", "bytes")
-    return response
 
 
 def request_of(recipe: Recipe) -> dict[str, Any]:

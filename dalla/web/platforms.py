@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field
 
 from dalla.records.base import RequestBody
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 
 bp = APIBlueprint("platforms", __name__, url_prefix="/api/platforms", abp_tags=[Tag(name="Platforms")])

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any, get_args
 
-from flask import Response, jsonify, request, send_file
-from flask_openapi3 import APIBlueprint, Tag
+from flask import Response, request, send_file
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import DallaError, InvalidInput
@@ -14,12 +14,14 @@ from dalla.ids import new_id
 from dalla.records.base import RequestBody
 from dalla.records.post import IN_FLIGHT, Hold, Post, PostFilter, PostOptions, PostStatus
 from dalla.times import boundary, now_iso, parse
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.files import IMMUTABLE
 from dalla.web.payload import IdPath, PageQuery, created, idempotent
 
 bp = APIBlueprint("posts", __name__, url_prefix="/api/posts", abp_tags=[Tag(name="Posts")])
 
-IMMUTABLE = 365 * 24 * 3600
 #: What an Idempotency-Key stands for is remembered this long, seconds.
 KEY_SECONDS = 24 * 3600
 
@@ -183,10 +185,7 @@ def alt_texts(body: ContentBody) -> list[str] | None:
 
 
 def _answer(post: Post, status: int = 200, *, full: bool = False) -> Response:
-    response = jsonify(services().posts.public(post, full=full))
-    response.status_code = status
-    response.headers["ETag"] = f'"{post.revision}"'
-    return response
+    return etags.answer(services().posts.public(post, full=full), str(post.revision), status)
 
 
 def _wake(post: Post) -> Post:
@@ -324,21 +323,28 @@ def get_post(path: IdPath):
 
 @bp.patch("/<id>", summary="Change the fields that are sent")
 def patch_post(path: IdPath, body: PostPatch):
-    return _answer(services().posts.edit(path.id, body.changes(), if_revision=_if_match()))
+    return _answer(services().posts.edit(path.id, body.changes(), if_revision=_if_match(path.id)))
 
 
 @bp.delete("/<id>", summary="Delete a draft, or a post that never went out")
 def delete_post(path: IdPath):
-    services().posts.delete(path.id)
+    posts = services().posts
+
+    def current() -> dict[str, Any]:
+        return posts.public(posts.get(path.id), full=True)
+
+    with etags.guarded("post", path.id, current, lambda: str(posts.get(path.id).revision)):
+        posts.delete(path.id)
     return {"success": True}
 
 
-def _if_match() -> int | None:
-    """Return the revision of `If-Match`; -1, which no post has, for a text we never gave."""
-    text = request.headers.get("If-Match", "").strip().removeprefix("W/").strip('"')
-    if not text or text == "*":
+def _if_match(id: str) -> int | None:
+    """Return the revision that `If-Match` asks for: the present one when it is named, else -1, which no post has."""
+    wanted = etags.given()
+    if wanted is None:
         return None
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
+    revision = services().posts.get(id).revision
+    return revision if str(revision) in wanted else -1
 
 
 # ---------------------------------------------------------------- what is done with a post

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, jsonify, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask import Response, request
+from flask_openapi3 import Tag
 from pydantic import Field, ValidationError
 
 from dalla.errors import BadRequest, InvalidInput, TooLarge
 from dalla.records.base import RequestBody
 from dalla.records.character import Prompt
 from dalla.services.prompts import MAX_BULK
-from dalla.web import problems
+from dalla.web import etags, problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.captions import CaptionWish
 from dalla.web.context import services
 from dalla.web.payload import IdPath, ListQuery, accepted, created, idempotent, plain_list
@@ -109,9 +110,7 @@ class WildcardBody(RequestBody):
 
 def _answer(prompt: Prompt) -> Response:
     prompts = services().prompts
-    response = jsonify(prompts.public(prompt))
-    response.headers["ETag"] = f'"{prompts.etag(prompt)}"'
-    return response
+    return etags.answer(prompts.public(prompt), prompts.etag(prompt))
 
 
 @bp.get("/prompts", summary="List the prompts")

@@ -7,13 +7,14 @@ import binascii
 import logging
 from typing import Any
 
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import Conflict, DallaError, InvalidInput, TooLarge, internal_problem
 from dalla.records.base import RequestBody
 from dalla.records.post import IN_FLIGHT, OutboxRequest, Post
 from dalla.web import problems
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import PageQuery, idempotent, wants_async
 from dalla.web.posts import OptionsBody, keyed_id, start

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar, get_args, overload
 
-from flask import Response, jsonify, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask import Response, request
+from flask_openapi3 import Tag
 from pydantic import Field, ValidationError, field_validator
 
 from dalla.errors import InvalidInput
@@ -15,6 +15,8 @@ from dalla.records.character import ScheduledTask
 from dalla.records.run import Run, RunStatus
 from dalla.services.automation import Automation
 from dalla.times import boundary, parse
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, ListQuery, PageQuery, created, idempotent, plain_list
 from dalla.web.problems import invalid
@@ -165,9 +167,7 @@ def _automation() -> Automation:
 
 
 def _answer(task: ScheduledTask, *, full: bool = False) -> Response:
-    response = jsonify(_automation().public(task, full=full))
-    response.headers["ETag"] = f'"{_automation().etag(task)}"'
-    return response
+    return etags.answer(_automation().public(task, full=full), _automation().etag(task))
 
 
 def _confirmed(confirm: bool | None) -> bool:
@@ -240,7 +240,13 @@ def patch_task(path: IdPath, body: TaskBody):
 
 @bp.delete("/tasks/<id>", summary="Delete a task; its runs, pictures and posts stay")
 def delete_task(path: IdPath):
-    _automation().delete(path.id)
+    automation = _automation()
+
+    def current() -> dict[str, Any]:
+        return automation.public(automation.get(path.id), full=True)
+
+    with etags.guarded("task", path.id, current, lambda: automation.etag(automation.get(path.id))):
+        automation.delete(path.id)
     return {"success": True}
 
 

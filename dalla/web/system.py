@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import BadRequest, NotFound
 from dalla.records.base import RequestBody
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 
 bp = APIBlueprint("system", __name__, abp_tags=[Tag(name="System")])

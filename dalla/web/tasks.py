@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
 from flask import Response, request
-from flask_openapi3 import APIBlueprint, Tag
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.errors import InvalidInput, NotFound
 from dalla.ids import check_id
 from dalla.records.base import RequestBody
 from dalla.records.job import Job, Status
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.files import log_text
 from dalla.web.payload import IdPath, PageQuery
 
 tag = Tag(name="Background tasks")
@@ -22,13 +23,11 @@ bp = APIBlueprint("tasks", __name__, url_prefix="/api/tasks", abp_tags=[tag])
 plain = APIBlueprint("tasks_plain", __name__, url_prefix="/tasks", abp_tags=[tag])
 
 
-LOG_PIECE = 256 * 1024
-
-
 class TaskQuery(PageQuery):
     status: str | None = Field(None, max_length=200, description="One or more, comma separated")
     kind: str | None = Field(None, max_length=100)
     character_id: str | None = Field(None, max_length=100)
+    quarantined: bool | None = Field(None, description="true: only what ended the program twice and waits for a person")
 
 
 class WaitQuery(RequestBody):
@@ -53,6 +52,7 @@ def list_tasks(query: TaskQuery):
         statuses=statuses or None,
         kind=query.kind,
         character_id=query.character_id,
+        quarantined=query.quarantined,
         limit=query.limit,
         cursor=query.cursor,
     )
@@ -77,27 +77,16 @@ def retry_task(path: IdPath):
     return _answer(services().jobs.retry(path.id)), 202
 
 
+@bp.post("/<id>/dismiss", summary="Take a task out of quarantine without running it")
+def dismiss_task(path: IdPath):
+    return _answer(services().jobs.dismiss(path.id))
+
+
 @bp.get("/<id>/log", summary="The log of a task as text")
 def task_log(path: IdPath, query: LogQuery):
     services().jobs.get(check_id(path.id))
     file = Path(services().settings.data_dir) / "runs" / path.id / "log.txt"
-    try:
-        left = max(0, file.stat().st_size - query.offset)
-    except FileNotFoundError:
-        left = 0
-    response = Response(_part(file, query.offset, left), content_type="text/plain; charset=utf-8")
-    response.headers["X-Next-Offset"] = str(query.offset + left)
-    return response
-
-
-def _part(file: Path, offset: int, left: int) -> Iterator[bytes]:
-    """Read `left` bytes in pieces: a long log need not fit into memory, and more may be written meanwhile."""
-    if left:
-        with file.open("rb") as log:
-            log.seek(offset)
-            while left > 0 and (piece := log.read(min(left, LOG_PIECE))):
-                left -= len(piece)
-                yield piece
+    return log_text(file, query.offset)
 
 
 @bp.get("/<id>/preview", summary="The newest rough picture of a running task")

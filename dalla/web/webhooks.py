@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from flask_openapi3 import APIBlueprint, Tag
+from typing import Any
+
+from flask import Response
+from flask_openapi3 import Tag
 from pydantic import Field
 
 from dalla.records.base import RequestBody
 from dalla.records.notice import WEBHOOK_EVENTS
+from dalla.web import etags
+from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, PageQuery, created
 
@@ -50,29 +55,41 @@ def add_webhook(body: WebhookBody):
 
 @bp.get("/<id>", summary="Read a webhook")
 def get_webhook(path: IdPath):
-    return services().notices.webhook(path.id)
+    return etags.answer(services().notices.webhook(path.id))
 
 
 @bp.patch("/<id>", summary="Change a webhook")
 def change_webhook(path: IdPath, body: WebhookChanges):
-    return services().notices.update_webhook(path.id, body.sent())
+    return _changed(path.id, body.sent())
 
 
 @bp.patch("", summary="Change a webhook (id in the body)")
 def change_webhook_by_body(body: WebhookWithId):
     changes = body.sent()
-    return services().notices.update_webhook(changes.pop("id"), changes)
+    return _changed(changes.pop("id"), changes)
 
 
 @bp.delete("/<id>", summary="Delete a webhook with its deliveries")
 def delete_webhook(path: IdPath):
-    services().notices.delete_webhook(path.id)
-    return {"success": True}
+    return _deleted(path.id)
 
 
 @bp.delete("", summary="Delete a webhook (id in the query)")
 def delete_webhook_by_query(query: IdPath):
-    services().notices.delete_webhook(query.id)
+    return _deleted(query.id)
+
+
+def _changed(id: str, changes: dict[str, Any]) -> Response:
+    notices = services().notices
+    with etags.guarded("webhook", id, lambda: notices.webhook(id)):
+        notices.update_webhook(id, changes)
+        return etags.answer(notices.webhook(id))
+
+
+def _deleted(id: str) -> dict[str, Any]:
+    notices = services().notices
+    with etags.guarded("webhook", id, lambda: notices.webhook(id)):
+        notices.delete_webhook(id)
     return {"success": True}
 
 

@@ -7,12 +7,12 @@ translates its own failures into `dalla.errors`; `extra["cause"]` is a stable wo
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from dalla.records.image import EngineStatus
 from dalla.records.platform import TextRules
+from dalla.registry import BuiltOnce
 from dalla.settings import Settings
 
 #: The limits captions are written for: those of the two platforms' adapters.
@@ -129,30 +129,13 @@ class CaptionEngine(Protocol):
         """Free what is held (sockets). Idempotent."""
 
 
-class CaptionEngines:
+class CaptionEngines(BuiltOnce[CaptionEngine]):
     """The caption engines in the order `auto` tries them; each is built when first asked for."""
 
     def __init__(self, settings: Settings) -> None:
         from dalla.engines.captions import CAPTION_ENGINES
 
-        self._registry = CAPTION_ENGINES
-        self._settings = settings
-        self._built: dict[str, CaptionEngine] = {}
-        self._lock = threading.Lock()
-
-    def names(self) -> list[str]:
-        return self._registry.names()
-
-    def get(self, name: str) -> CaptionEngine:
-        """Raises NotFound, Unavailable (a library is missing)."""
-        with self._lock:
-            if name not in self._built:
-                self._built[name] = self._registry.load(name)(self._settings)
-            return self._built[name]
-
-    def close(self) -> None:
-        for engine in list(self._built.values()):
-            engine.close()
+        super().__init__(CAPTION_ENGINES, settings)
 
 
 def with_hashtags(text: str, hashtags: tuple[str, ...] | list[str], rules: TextRules) -> str:

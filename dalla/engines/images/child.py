@@ -19,6 +19,7 @@ import uuid
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from dalla.engines.children import environment, own_session
 from dalla.engines.images.base import Report
 from dalla.errors import (
     Cancelled,
@@ -76,8 +77,8 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=ROOT,
-                env={**os.environ, **_environment()},
-                **_own_session(),
+                env={**os.environ, **environment()},
+                **own_session(),
             )
         self._reader = threading.Thread(target=self._read, name="builtin-engine", daemon=True)
         self._reader.start()
@@ -244,24 +245,3 @@ def _error(problem: dict[str, Any]) -> DallaError:
         )
     error._from_child = True  # type: ignore[attr-defined]  # it has stopped working on it already
     return error
-
-
-def _environment() -> dict[str, str]:
-    """Return what the child's environment adds: no network, memory in growing pieces, no busy waiting."""
-    return {
-        # Threads that spin while they wait make a busy computer many times slower (7 s instead of 1 s a picture).
-        "GOMP_SPINCOUNT": os.environ.get("GOMP_SPINCOUNT", "0"),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONIOENCODING": "utf-8",
-        "PYTORCH_CUDA_ALLOC_CONF": os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True"),
-        "PYTORCH_ENABLE_MPS_FALLBACK": "1",
-    }
-
-
-def _own_session() -> dict[str, Any]:
-    """Keep Ctrl-C in the terminal for the parent, which then ends the child in order."""
-    if os.name == "nt":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}  # type: ignore[attr-defined]
-    return {"start_new_session": True}

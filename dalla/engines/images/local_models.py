@@ -7,7 +7,6 @@ A model is a diffusers folder or one .safetensors file. Names are paths relative
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import threading
 from collections.abc import Iterator
@@ -17,11 +16,12 @@ from typing import Any
 
 from dalla import settings as settings_module
 from dalla.errors import DallaError
+from dalla.paths import read_object
 from dalla.records.image import LoraInfo, ModelInfo
 
 STARTER = "starter"
 #: Folders inside models/ that hold parts of models, not models.
-PART_FOLDERS = {"text_encoders", "vae", "tokenizers", "vision", "upscale"}
+PART_FOLDERS = {"text_encoders", "vae", "tokenizers", "vision", "upscale", "captioners", "faces"}
 _PIPELINES = {
     "StableDiffusionPipeline": "sd15",
     "StableDiffusionXLPipeline": "sdxl",
@@ -68,7 +68,7 @@ class LocalModels:
         found = {}
         for path in sorted(root.glob("*.safetensors")) if root.is_dir() else []:
             stamp = _stamp([path])
-            beside = _read_json(path.with_suffix(".json"))
+            beside = read_object(path.with_suffix(".json"))
             family, note = self._remember(path, stamp, _lora_facts)
             info = LoraInfo(
                 name=path.stem,
@@ -174,13 +174,13 @@ def _is_model(path: Path) -> bool:
 
 def _folder_facts(path: Path) -> dict[str, Any]:
     """Read family and sizes from a folder's configs."""
-    name = _read_json(path / "model_index.json").get("_class_name", "")
+    name = read_object(path / "model_index.json").get("_class_name", "")
     family = _PIPELINES.get(name)
     if family is None:
         return {"family": None, "note": f"The built-in engine has no pipeline '{name}'."}
-    vae = _read_json(path / "vae" / "config.json")
+    vae = read_object(path / "vae" / "config.json")
     factor = 2 ** (len(vae.get("block_out_channels") or [0, 0, 0, 0]) - 1)
-    denoiser = _read_json(path / ("transformer" if family in ("sd3", "flux") else "unet") / "config.json")
+    denoiser = read_object(path / ("transformer" if family in ("sd3", "flux") else "unet") / "config.json")
     sample = denoiser.get("sample_size")
     return {
         "family": family,
@@ -235,14 +235,6 @@ def _stamp(paths: list[Path]) -> str:
             continue
         parts.append(f"{path.name}:{stat.st_size}:{stat.st_mtime_ns}")
     return hashlib.sha1("|".join(parts).encode(), usedforsecurity=False).hexdigest()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
 
 
 def _with(info: ModelInfo, **changes: Any) -> ModelInfo:

@@ -60,6 +60,8 @@ class Esrgan:
 
     def _running(self) -> Child:
         if self._child is None or not self._child.is_alive:
+            if self._child is not None:
+                self._child.stop()  # it is dead: this closes its pipes
             self._child = Child(
                 Path(self._settings.data_dir) / "logs" / "upscaler.log",
                 module="dalla.diffusion.upscale_host",

@@ -7,12 +7,12 @@ and trigger words in front: `services/caption_operations.py` puts those on.
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from dalla.errors import DallaError
 from dalla.records.image import EngineStatus
+from dalla.registry import BuiltOnce
 from dalla.settings import Settings
 
 #: What an engine can write: "sentence" (prose) or "tags" (comma-separated).
@@ -97,30 +97,13 @@ class VisionEngine(Protocol):
         """Free everything. Idempotent."""
 
 
-class VisionEngines:
+class VisionEngines(BuiltOnce[VisionEngine]):
     """The engines by name; each is built when first asked for."""
 
     def __init__(self, settings: Settings) -> None:
         from dalla.engines.captions.vision import VISION_ENGINES
 
-        self._registry = VISION_ENGINES
-        self._settings = settings
-        self._built: dict[str, VisionEngine] = {}
-        self._lock = threading.Lock()
-
-    def names(self) -> list[str]:
-        return self._registry.names()
-
-    def get(self, name: str) -> VisionEngine:
-        """Raises NotFound, Unavailable (a library is missing)."""
-        with self._lock:
-            if name not in self._built:
-                self._built[name] = self._registry.load(name)(self._settings)
-            return self._built[name]
-
-    def close(self) -> None:
-        for engine in list(self._built.values()):
-            engine.close()
+        super().__init__(VISION_ENGINES, settings)
 
 
 def is_fatal(error: DallaError) -> bool:
