@@ -42,6 +42,7 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy dalla tools app.py
+	$(BIN)/python -m tools.audit
 
 format: install-dev
 	$(BIN)/ruff check --fix .
