@@ -29,6 +29,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--in-process-gpu",
+    "--host-resolver-rules=MAP attacker.test 127.0.0.1",  # a name of somebody else that leads to this computer
 ]
 
 

@@ -1,4 +1,4 @@
-"""axe-core on every page in both themes, nothing cut off at 390 px, no error in the console."""
+"""Every page by keyboard, under axe-core in both themes, at 390 px; no error in the console."""
 
 from __future__ import annotations
 
@@ -50,39 +50,43 @@ def shown(page):
     page.wait_for_timeout(300)
 
 
-@pytest.mark.tools
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("path", PAGES)
-def test_no_serious_finding(page, filled, path, theme):
-    page.emulate_media(color_scheme=theme, reduced_motion="reduce")
-    page.goto(path)
-    shown(page)
+def serious(page, **options):
+    """What axe-core finds that keeps somebody from using the page."""
     # preload would fetch the style sheets again, from addresses relative to the page
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    serious = [
+    found = axe.Axe().run(page, options={"preload": False, "resultTypes": ["violations"], **options})
+    return [
         f"{v['id']} ({v['impact']}): {n['html'][:200]} {n.get('failureSummary', '')[:200]}"
-        for v in found
+        for v in found.response["violations"]
         if v["impact"] in ("serious", "critical")
         for n in v["nodes"][:3]
     ]
-    assert not serious, "\n".join(serious)
 
 
-@pytest.mark.viewport(390, 844)
+@pytest.mark.tools
 @pytest.mark.parametrize("path", PAGES)
-def test_a_phone_shows_everything_without_scrolling_sideways(page, filled, path):
+def test_a_page_can_be_used_by_everybody(page, filled, path):
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
     page.goto(path)
     shown(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
-
-@pytest.mark.parametrize("path", PAGES[:-1])
-def test_the_keyboard_alone_reaches_the_content(page, filled, path):
-    page.goto(path)
-    shown(page)
+    # by the keyboard alone: the first Tab leads past the navigation
     page.keyboard.press("Tab")
     assert "skip" in page.evaluate("document.activeElement.textContent").lower()
     page.keyboard.press("Enter")
     assert page.evaluate(
         "document.querySelector('main').contains(document.activeElement) || document.activeElement.id === 'main'"
     )
+
+    found = serious(page)
+    assert not found, "\n".join(found)
+
+    # the dark theme has the same elements in other colours
+    page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+    page.wait_for_timeout(500)
+    found = serious(page, runOnly=["color-contrast", "link-in-text-block"])
+    assert not found, "\n".join(found)
+
+    # a phone shows everything without scrolling sideways
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(200)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
