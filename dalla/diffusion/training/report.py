@@ -140,7 +140,8 @@ def verdict(choice: Choice, readings: dict[str, Any], pictures: dict[str, Any], 
     swap = readings.get("swap")
     if held and swap and held["change"] < 0 and swap["change"] < 0.8 * held["change"]:
         hints.append(
-            "The likeness also shows without the trigger word. A class word with prior weight 0.5 to 1 keeps them apart."
+            "The likeness also shows without the trigger word. A class word with prior weight 1 and a trained text "
+            "encoder keep the two apart; either alone does not where the text encoder cannot tell the words apart."
         )
     if pictures.get("copies"):
         hints.append("Some samples are nearly copies of training pictures.")
