@@ -58,23 +58,108 @@ def main(argv: list[str] | None = None) -> int:
         flags["dry_run"] = True
     try:
         settings = Settings.load(flags=flags)
+        if args.create_admin is not None:
+            return create_admin(settings, args.create_admin)
         check_bind(settings)
-        return _serve(settings, open_browser=not args.no_browser)
+        if args.restore is not None:
+            return restore(settings, args.restore, args.passphrase_file)
+        again = _serve(settings, flags, open_browser=not args.no_browser)
     except DallaError as exc:
-        print(f"Digital Dalla cannot start: {exc.detail}", file=sys.stderr)
+        what = "cannot start" if args.create_admin is None else "made no account"
+        print(f"Digital Dalla {what}: {exc.detail}", file=sys.stderr)
         if exc.remedy:
             print(f"  What helps: {exc.remedy}", file=sys.stderr)
         return 1
+    return 0 if again is None else start_again(again)
 
 
 def check_bind(settings: Settings) -> None:
-    """Refuse to be reachable by others while there are no accounts."""
+    """Refuse to be reachable by others while no admin could sign in. Raises CannotStart."""
     if settings.host in ("127.0.0.1", "localhost", "::1") or settings.auth == "off":
         return
+    from dalla.stores.users import active_admin_exists
+
+    if active_admin_exists(Path(settings.data_dir) / "dalla.db"):
+        return
     raise CannotStart(
-        f"DALLA_HOST is {settings.host}, which others can reach, and there are no accounts yet.",
-        remedy="Listen on 127.0.0.1. If your network is private and everybody in it may publish in your name, set DALLA_AUTH=off.",
+        f"DALLA_HOST is {settings.host or 'empty'}, which others can reach, and there are no accounts yet.",
+        remedy="Make the first one with: python app.py --create-admin NAME. Or listen on 127.0.0.1. Or, if your network is "
+        "private and everybody in it may publish in your name, set DALLA_AUTH=off.",
     )
+
+
+def create_admin(settings: Settings, name: str) -> int:
+    """Add an admin with a password asked for on the terminal (or read from stdin), without serving. Raises DallaError."""
+    import getpass
+
+    from dalla.services.auth import Auth
+    from dalla.services.auth_users import Users
+    from dalla.stores.library import Library
+    from dalla.stores.users import SqlUsers
+    from dalla.wiring import make_folders
+
+    if sys.stdin.isatty():
+        password = getpass.getpass(f"Password for {name}: ")
+        if password != getpass.getpass("Once more: "):
+            print("The two passwords differ; nothing was changed.", file=sys.stderr)
+            return 1
+    else:
+        password = sys.stdin.readline().rstrip("\r\n")
+    make_folders(settings)
+    library = Library.open(Path(settings.data_dir) / "dalla.db")
+    try:
+        rows = SqlUsers(library)
+        user = Users(rows, Auth(settings, rows)).add_admin(name, password)
+    finally:
+        library.close()
+    print(f"{user.name} is an admin now and can sign in.")
+    return 0
+
+
+def restore(settings: Settings, file: Path, passphrase_file: Path | None) -> int:
+    """Check a backup, put it in place of the data and end. Raises DallaError; then nothing has changed."""
+    from dalla.services.restore_apply import staged
+    from dalla.stores.lockfile import DataFolderLock
+    from dalla.wiring import make_folders, settle_folders, stager
+
+    passphrase = None
+    if passphrase_file is not None:
+        try:
+            passphrase = passphrase_file.read_text("utf-8").rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise CannotStart(f"The passphrase cannot be read from {passphrase_file}: {exc}.") from exc
+    data = Path(settings.data_dir)
+    make_folders(settings)
+    lock = DataFolderLock(data)
+    lock.acquire("restoring")
+    try:
+        note = stager(settings).stage(file, passphrase)
+        settle_folders(data)
+        waiting = staged(data)
+        if waiting is not None:
+            error = waiting.get("error") or {}
+            raise CannotStart(error.get("detail", "The restore was not made."), remedy=error.get("remedy"))
+    finally:
+        lock.release()
+    print(f"The backup of {note['createdAt']} is restored. What was here is kept in {data / 'backups'}.")
+    if not note["keys"]:
+        print("Stored credentials were not part of it.")
+    return 0
+
+
+def start_again(port: int) -> int:
+    """Start this program again with the same arguments, on the same port. Everything is closed by now."""
+    given, tail = sys.orig_argv[1:], ["--no-browser", "--port", str(port)]
+    args = [sys.executable, *given, *(tail if given[-3:] != tail else [])]
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "nt":  # exec would end the process its parent waits for
+        import subprocess
+
+        subprocess.Popen(args)
+        return 0
+    os.execv(sys.executable, args)
 
 
 class CannotStart(DallaError):
@@ -83,33 +168,49 @@ class CannotStart(DallaError):
     code, status, title = "not_configured", 409, "Not set up yet"
 
 
-def _serve(settings: Settings, *, open_browser: bool) -> int:
+def _serve(settings: Settings, flags: dict[str, Any], *, open_browser: bool) -> int | None:
+    """Serve until somebody ends it. Returns the port to start again on, None when it is to stay ended."""
     from dalla import log
     from dalla.stores.lockfile import DataFolderLock
-    from dalla.wiring import make_folders
+    from dalla.wiring import make_folders, settle_folders
 
     make_folders(settings)
     log.configure(Path(settings.data_dir), settings.log_level)
     lock = DataFolderLock(Path(settings.data_dir))
     lock.acquire("starting")
     try:
+        if settle_folders(Path(settings.data_dir)):
+            settings = Settings.load(flags=flags)
+            make_folders(settings)
+            check_bind(settings)
         with _listen(settings.host, settings.port) as listener:
-            address = _address(settings.host, listener.getsockname()[1])
+            port = listener.getsockname()[1]
+            address = _address(settings.host, port)
             lock.note(address)
             app = create_app(settings)
-            _run(app, listener, address, open_browser)
+            again = _run(app, listener, address, open_browser)
     finally:
         lock.release()
-    return 0
+    return port if again else None
 
 
-def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) -> None:
-    """Serve until a signal; then stop everything in order."""
+def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) -> bool:
+    """Serve until a signal; then stop everything in order. Returns whether it is to start again."""
+    import _thread
+
     from waitress.server import create_server
 
     container = app.extensions["dalla"]
     # Waiting requests and live connections hold a thread each; idle threads cost next to nothing.
-    server = create_server(app, sockets=[listener], threads=48, ident=None, channel_timeout=120)
+    # A proxy's headers reach the app: they are how it knows that a request does not come from this computer itself.
+    server = create_server(
+        app,
+        sockets=[listener],
+        threads=48,
+        ident=None,
+        channel_timeout=120,
+        clear_untrusted_proxy_headers=False,
+    )
 
     def stop(signum: int, frame: Any) -> None:
         # Live event streams hold a thread each; told now, they end before the server waits for its threads.
@@ -119,6 +220,13 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
 
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, stop)
+    again = threading.Event()
+
+    def restart() -> None:
+        again.set()
+        _thread.interrupt_main(signal.SIGTERM)
+
+    container.restart.ask = restart
     container.idempotency.forget_unfinished()
     container.jobs.start()
     threading.Thread(target=_start_rest, args=(container, address, open_browser), daemon=True).start()
@@ -132,6 +240,7 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
         print("Stopping …", flush=True)
         container.close()
         server.close()
+    return again.is_set()
 
 
 def _address(host: str, port: int) -> str:
@@ -147,6 +256,8 @@ def _start_rest(container: Any, address: str, open_browser: bool) -> None:
     clock = Clock(container)
     clock.start()
     container.system.clock = clock
+    container.restore.tell()
+    container.storage.mover.resume()
     if open_browser:
         import webbrowser
 
@@ -178,6 +289,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data-dir", help="folder of characters, media and database (default data)")
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--dry-run", action="store_true", help="never publish; show what would have been sent")
+    parser.add_argument("--create-admin", metavar="NAME", help="add an account that may do everything, then end")
+    parser.add_argument("--restore", type=Path, metavar="FILE", help="put a backup in place of the data, and end")
+    parser.add_argument(
+        "--passphrase-file", type=Path, metavar="F", help="file with the passphrase of the credentials in that backup"
+    )
     parser.add_argument("--version", action="version", version=dalla.__version__)
     return parser.parse_args(argv)
 

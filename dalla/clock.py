@@ -16,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dalla.errors import DallaError
 from dalla.paths import remove_stale_temps
 from dalla.times import ago_iso, now_iso, parse
 
@@ -66,17 +67,30 @@ class Clock:
         if self._scheduler is None:
             return {"status": "off", "detail": "The clock does not run in this process.", "lastTick": None}
         late = time.monotonic() - self._last_tick_monotonic
+        facts = {"lastTick": self._last_tick, **self._due()}
         if late > 3 * TICK_SECONDS:
             return {
                 "status": "error",
                 "detail": f"The clock has not ticked for {late:.0f} s.",
                 "remedy": "Restart the app.",
-                "lastTick": self._last_tick,
+                **facts,
             }
         detail = "Running."
         if self._failures:
             detail = "Running, but a chore failed: " + "; ".join(f"{k}: {v}" for k, v in self._failures.items())
-        return {"status": "error" if self._failures else "ok", "detail": detail, "lastTick": self._last_tick}
+        return {"status": "error" if self._failures else "ok", "detail": detail, **facts}
+
+    def _due(self) -> dict[str, Any]:
+        """Return when the next thing is due, and by how many seconds it is late already."""
+        c = self._container
+        try:
+            dues = [due for due in (c.automation.next_due(), c.publishing.next_due()) if due]
+        except DallaError:  # the database is a component of its own
+            return {"nextDue": None, "lagSeconds": None}
+        if not dues:
+            return {"nextDue": None, "lagSeconds": 0.0}
+        late = (datetime.now(UTC) - parse(min(dues))).total_seconds()
+        return {"nextDue": min(dues), "lagSeconds": round(max(0.0, late), 1)}
 
     def _tick(self) -> None:
         self._asked.set()
@@ -132,6 +146,8 @@ class Clock:
         self._chore("clear the bucket", lambda: c.hosting.clean(days=7))
         self._chore("forget old runs", lambda: c.runs_store.delete_before(ago_iso(KEEP_RUNS_DAYS * 86_400)))
         self._chore("forget old notices", c.notices.housekeeping)
+        self._chore("look after the model shelf", lambda: c.model_shelf.housekeeping(days))
+        self._chore("empty the backup trash", lambda: c.backups.housekeeping(days))
         self._chore("clear old trainings", lambda: c.training.housekeeping(days))
 
     def _clear_runs(self) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Longest side at which pixels are measured, px; larger pictures are reduced to it. The blur limit belongs to it.
 LONG_SIDE = 512
+#: Below this cosine a face is not that of the person a set shows (SFace vectors, measured on photographs).
+STRANGER = 0.363
 #: Below this sharpness a picture counts as blurred.
 BLURRED = 60.0
 #: Luminance (0..255) up to which a pixel has no drawing in the shadows, and from which none in the lights.
@@ -52,6 +54,7 @@ def measure(image: Image.Image, data: bytes | None = None) -> dict[str, Any]:
         saturation: mean of (max - min) / max of the channels, 0..1.
         dhash, dhashMirror: 64 bits in 16 hex digits, of the picture and of its mirror image.
         jpegQuality: 1..100 as libjpeg counts, estimated from the tables; absent for other formats.
+        exifTurn: EXIF orientation 2..8 of a file that only stands upright when that is read; absent for all others.
         border: part of the area that a plain frame or letterbox takes, 0..1.
         aspect: width / height; megapixels.
     """
@@ -80,7 +83,25 @@ def measure(image: Image.Image, data: bytes | None = None) -> dict[str, Any]:
     quality = jpeg_quality(data) if data is not None else None
     if quality is not None:
         found["jpegQuality"] = quality
+    if data is not None and (turn := _exif_turn(data)) > 1:
+        found["exifTurn"] = turn
     return found
+
+
+def _exif_turn(data: bytes) -> int:
+    """Return the EXIF orientation of a JPEG, TIFF or WebP, 1 for everything else."""
+    import io
+
+    from PIL import Image
+
+    if data[:2] != b"\xff\xd8" and data[:4] not in (b"II*\0", b"MM\0*", b"RIFF"):
+        return 1
+    try:
+        with Image.open(io.BytesIO(data)) as file:
+            turn = file.getexif().get(0x0112, 1)
+    except Exception:  # noqa: BLE001 - broken metadata: the pixels were read all the same
+        return 1
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 def sharpness(image: Image.Image) -> float:

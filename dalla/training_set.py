@@ -346,6 +346,12 @@ def _warnings(
         )
     elif not masked and (see := sum(p.alpha for p in pictures)):
         warn("transparent", f"{_count(see, 'picture')} are transparent and get a white ground.", "Or use masked loss.")
+    if not masked and (have := sum(p.mask is not None for p in pictures)):
+        warn(
+            "masks_unused",
+            f"{_count(have, 'mask')} beside the pictures {'is' if have == 1 else 'are'} not used.",
+            "Switch masked loss on.",
+        )
     return found
 
 

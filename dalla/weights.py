@@ -53,26 +53,30 @@ class Header(dict[str, TensorInfo]):
         return self
 
 
-def read_header(path: Path | str) -> Header:
-    """Read a .safetensors file's header. Raises InvalidInput when the file is no whole .safetensors file."""
+def read_header(path: Path | str, *, name: str | None = None) -> Header:
+    """Read a .safetensors file's header. Raises InvalidInput when the file is no whole .safetensors file.
+
+    `name` is what a file that lies under another name for the moment is called (an upload).
+    """
     path = Path(path)
+    called = Path(name) if name else path
 
     def refuse(why: str) -> InvalidInput:
         return InvalidInput(
-            f"{path.name} is not a usable .safetensors file: {why}.", remedy="Download or export the file again."
+            f"{called.name} is not a usable .safetensors file: {why}.", remedy="Download or export the file again."
         )
 
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
             start = file.read(8)
-            pickle = path.suffix.lower() in PICKLES
+            pickle = called.suffix.lower() in PICKLES
             if len(start) < 8 and not pickle:
                 raise refuse("it is empty or cut off")
             length = int.from_bytes(start, "little")
             if pickle or (length > MAX_HEADER and start.startswith(_PICKLE_STARTS)):
                 raise InvalidInput(
-                    f"{path.name} is a pickle file. Opening one can run any code it holds, so it is never loaded.",
+                    f"{called.name} is a pickle file. Opening one can run any code it holds, so it is never loaded.",
                     remedy="Get the .safetensors version of it, or convert it with a tool you trust.",
                 )
             if length > MAX_HEADER:

@@ -225,3 +225,47 @@ def test_a_full_disk_is_said_and_loses_nothing(tmp_path, mount):
         assert requests.get(address, timeout=10).json()["backstory"] is None
         (disk / "ballast").unlink()
         assert requests.put(address, json={"backstory": "x" * 40_000}, timeout=10).status_code == 200
+
+
+PASSWORD = "three green tractors"
+
+
+def create_admin(folder: Path, name: str, password: str) -> subprocess.CompletedProcess:
+    """`python app.py --create-admin NAME`, the password on stdin."""
+    return subprocess.run(
+        [sys.executable, "app.py", "--create-admin", name],
+        cwd=ROOT,
+        env=environment(folder),
+        input=f"{password}\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_an_admin_is_made_on_the_command_line_and_then_others_may_reach_it(tmp_path):
+    for name, password, said in (("boss", "short", "10 characters"), ("a b", PASSWORD, "without spaces")):
+        done = create_admin(tmp_path, name, password)
+        assert done.returncode == 1 and said in done.stderr and "Traceback" not in done.stderr
+    assert "no accounts yet" in refused(tmp_path, DALLA_HOST="0.0.0.0")
+    done = create_admin(tmp_path, "boss", PASSWORD)
+    assert done.returncode == 0 and "boss" in done.stdout and PASSWORD not in done.stdout + done.stderr
+    assert "already" in create_admin(tmp_path, "Boss", PASSWORD).stderr
+
+    with App(tmp_path, "--host", "0.0.0.0") as app:
+        assert requests.get(f"{app.url}/api/characters", timeout=10).status_code == 401
+        page = requests.get(f"{app.url}/studio.html", timeout=10, allow_redirects=False)
+        assert page.status_code == 303 and page.headers["Location"].startswith("/login.html?next=")
+        browser = requests.Session()
+        answer = browser.post(f"{app.url}/api/auth/login", json={"name": "boss", "password": PASSWORD}, timeout=10)
+        assert answer.status_code == 200 and browser.get(f"{app.url}/api/characters", timeout=10).status_code == 200
+        assert app.stop() == 0
+
+
+def test_a_proxy_is_seen_by_the_real_server(tmp_path):
+    with App(tmp_path) as app:
+        assert requests.get(f"{app.url}/api/characters", timeout=10).status_code == 200
+        for header in ("X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "X-Real-IP"):
+            answer = requests.get(f"{app.url}/api/characters", headers={header: "127.0.0.1"}, timeout=10)
+            assert answer.status_code == 401, header
+        assert app.stop() == 0

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 GROUND = {
     "settings", "errors", "registry", "ids", "paths", "imaging", "recipes", "records", "times", "events", "log", "weights",
     "frames", "addresses", "cron", "framing", "text_length", "tlds", "bucketing", "training_set",
-    "archives", "filenames", "measures", "tokens",
+    "archives", "filenames", "languages", "downloads", "measures", "tokens", "settings_values",
 }  # fmt: skip
 ADAPTERS = {"stores", "jobs", "engines", "platforms"}
 HEAVY = {"torch", "diffusers", "peft", "transformers", "accelerate"}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from dalla.errors import Conflict, InvalidInput, StorageError
-from dalla.settings import ROWS, Settings
+from dalla.errors import Conflict, InvalidInput, NotFound, Stale, StorageError
+from dalla.settings import KEPT_UNDOS, ROWS, Settings
 
 
 def load(tmp_path, environ=None, dotenv="", file=None, flags=None):
@@ -86,7 +86,7 @@ def test_secrets_are_kept_encrypted_and_never_shown(client, container):
     answer = client.patch("/api/settings", json={"geminiApiKey": "AIza-very-secret-key"})
     assert answer.status_code == 200 and "very-secret" not in answer.text
     shown = {r["name"]: r for r in answer.json["items"]}
-    assert shown["geminiApiKey"]["set"] is True and shown["geminiApiKey"]["value"] is None
+    assert shown["geminiApiKey"]["set"] is True and shown["geminiApiKey"]["value"] == "••••-key"
     assert container.settings.gemini_api_key == "AIza-very-secret-key"
     from pathlib import Path
 
@@ -125,3 +125,92 @@ def test_values_that_cannot_work_are_refused_by_name(tmp_path, change):
     with pytest.raises(InvalidInput) as caught:
         settings.change(change)
     assert caught.value.errors[0]["field"] == next(iter(change)) and not settings.file.exists()
+
+
+def test_the_environment_and_the_env_file_are_told_apart(tmp_path):
+    settings = load(tmp_path, {"DALLA_PORT": "6000"}, dotenv="DALLA_TRASH_DAYS=5\n", flags={"dry_run": True})
+    assert [row(settings, n)["source"] for n in ("port", "trashDays", "dryRun")] == ["env", "dotenv", "flag"]
+    for name, where in (("port", "in the environment"), ("trashDays", "in .env"), ("dryRun", "on the command line")):
+        assert row(settings, name)["locked"]
+        with pytest.raises(Conflict, match=where):
+            settings.change({name: 1})
+
+
+def test_values_for_the_next_start_wait_and_are_then_in_force(tmp_path):
+    settings = load(tmp_path)
+    settings.change({"logLevel": "DEBUG", "trashDays": 9})
+    assert settings.log_level == "INFO" and settings.pending() == ["logLevel"] and settings.trash_days == 9
+    assert row(settings, "logLevel")["source"] == "default"  # what is in force
+    again = load(tmp_path)
+    assert again.log_level == "DEBUG" and again.pending() == [] and row(again, "logLevel")["source"] == "file"
+    again.change({"logLevel": None})
+    assert again.log_level == "DEBUG" and row(again, "logLevel")["pendingValue"] == "INFO"
+    assert load(tmp_path).log_level == "INFO"
+
+
+def test_unknown_keys_in_the_file_survive_a_change(tmp_path):
+    settings = load(tmp_path, file={"trashDays": 5, "ofALaterVersion": [1]})
+    settings.change({"trashDays": 6})
+    assert json.loads(settings.file.read_text()) == {"trashDays": 6, "ofALaterVersion": [1]}
+
+
+def test_a_trial_changes_nothing(tmp_path):
+    settings = load(tmp_path)
+    trial = settings.trial({"logLevel": "ERROR", "trashDays": 4})
+    assert (trial.log_level, trial.trash_days) == ("ERROR", 4)
+    assert (settings.log_level, settings.trash_days, settings.pending()) == (
+        "INFO",
+        30,
+        [],
+    ) and not settings.file.exists()
+
+
+class Secrets(dict):
+    """A secret store that may break."""
+
+    broken = False
+
+    def put(self, name, value):
+        if self.broken:
+            raise StorageError("The disk is full.")
+        self[name] = value
+
+    def delete(self, name):
+        self.pop(name, None)
+
+
+def test_nothing_is_saved_in_part(tmp_path, monkeypatch):
+    settings, secrets = load(tmp_path), Secrets()
+    settings.attach_secrets(secrets)
+    settings.change({"geminiApiKey": "the-first-key-1234", "trashDays": 9})
+    etag = settings.etag
+    monkeypatch.setattr(
+        "dalla.settings.write_atomic", lambda *a, **k: (_ for _ in ()).throw(OSError(28, "No space left"))
+    )
+    with pytest.raises(StorageError):
+        settings.change({"geminiApiKey": "the-second-key-1234", "trashDays": 1})
+    assert secrets == {"settings/geminiApiKey": "the-first-key-1234"}
+    assert (settings.gemini_api_key, settings.trash_days, settings.etag) == ("the-first-key-1234", 9, etag)
+
+
+def test_of_two_writers_with_the_same_tag_one_is_late(tmp_path):
+    settings = load(tmp_path)
+    tag = f'"{settings.etag}"'
+    assert settings.change({"trashDays": 3}, if_match=tag)
+    with pytest.raises(Stale):
+        settings.change({"trashDays": 4}, if_match=tag)
+    assert settings.change({"trashDays": 4}, if_match="*") and settings.trash_days == 4
+
+
+def test_only_the_last_changes_can_be_undone(tmp_path):
+    settings = load(tmp_path)
+    ids = [settings.change({"trashDays": 1 + n}) for n in range(KEPT_UNDOS + 1)]
+    with pytest.raises(NotFound):
+        settings.undo(ids[0])
+    assert settings.undo(ids[-1]) == ["trashDays"] and settings.trash_days == KEPT_UNDOS
+    assert settings.change({}) is None
+
+
+def test_every_setting_has_words_of_its_own():
+    assert all(r.label and r.help and r.min <= r.max for r in ROWS)
+    assert len({(r.group, r.label) for r in ROWS}) == len(ROWS)

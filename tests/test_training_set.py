@@ -232,6 +232,8 @@ def test_mask_files_are_not_pictures(tmp_path):
     noise(64, 64, 1).save(tmp_path / "a.png")
     Image.new("L", (64, 64), 255).save(tmp_path / "a-masklabel.png")
     assert one(tmp_path).mask == "a-masklabel.png"
+    assert "masks_unused" in warnings(scan(tmp_path, resolution=64))
+    assert "masks_unused" not in warnings(scan(tmp_path, resolution=64, masked_loss=True))
     noise(64, 64, 2).save(tmp_path / "b.png")
     (tmp_path / "a-masklabel.png").unlink()
     assert "no_masks" in warnings(scan(tmp_path, resolution=64, masked_loss=True))

@@ -59,10 +59,13 @@ class Host:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Do one request; return the fields and the blobs of its answer. Raises DallaError."""
         from dalla.diffusion.generate import Task
+        from dalla.diffusion.memory import Meter
 
+        meter = Meter()
         task = Task(**header["task"])
         drawn = worker.generate(task, blobs[0] if blobs else None, Listener(self, header["id"]), cancel)
-        return {"device": drawn.device, "precision": drawn.precision, "notes": drawn.notes}, drawn.images
+        facts = {"device": drawn.device, "precision": drawn.precision, "notes": drawn.notes}
+        return {**facts, "memory": meter.peak(drawn.device)}, drawn.images
 
     def _listen(self) -> None:
         while (frame := read_frame(self._source)) is not None:

@@ -7,10 +7,8 @@ Two spellings of the same network are in use: `conv_first`, `body.0.rdb1.conv1`,
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -94,7 +92,7 @@ def _leaky(x: torch.Tensor) -> torch.Tensor:
 
 
 def load(path: Path) -> RRDBNet:
-    """Build the network that a .safetensors or .pth file holds.
+    """Build the network that a .safetensors file holds.
 
     Raises InvalidInput (another network, or a file that holds more than tensors), StorageError (cannot be read).
     """
@@ -117,32 +115,22 @@ def load(path: Path) -> RRDBNet:
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read a file's tensors without running anything in it."""
-    try:
-        if path.suffix.lower() == ".safetensors":
-            from safetensors import SafetensorError
-            from safetensors.torch import load_file
+    """Read a file's tensors. Pickles are refused unread: they can run code."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
-            try:
-                found: Any = load_file(path)
-            except SafetensorError as exc:
-                raise InvalidInput(f"{path.name} is damaged: {exc}.", remedy="Download it again.") from exc
-        else:
-            try:
-                found = torch.load(path, map_location="cpu", weights_only=True)
-            except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as exc:
-                raise InvalidInput(
-                    f"{path.name} is damaged or holds more than weights, so it is not loaded.",
-                    remedy="Use the .safetensors version of it.",
-                ) from exc
+    if path.suffix.lower() != ".safetensors":
+        raise InvalidInput(
+            f"{path.name} is no .safetensors file, so it is not loaded.",
+            remedy="Convert it on the page Models, or use its .safetensors version.",
+        )
+    try:
+        found = load_file(path)
+    except SafetensorError as exc:
+        raise InvalidInput(f"{path.name} is damaged: {exc}.", remedy="Download it again.") from exc
     except OSError as exc:
         raise StorageError(f"{path} cannot be read: {exc.strerror or exc}.") from exc
-    for name in _WRAPPERS:
-        if isinstance(found, dict) and isinstance(found.get(name), dict):
-            found = found[name]
-    if not isinstance(found, dict):
-        return {}
-    return {str(key): value.float() for key, value in found.items() if isinstance(value, torch.Tensor)}
+    return {key: value.float() for key, value in found.items()}
 
 
 def _renamed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

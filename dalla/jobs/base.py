@@ -48,6 +48,7 @@ class TaskStore(Protocol):
         statuses: list[str] | None = None,
         kind: str | None = None,
         character_id: str | None = None,
+        quarantined: bool | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None, int]:
@@ -81,6 +82,15 @@ class TaskStore(Protocol):
     def counts(self) -> dict[str, int]:
         """Return how many jobs are in each status."""
 
+    def depth(self) -> dict[str, dict[str, int]]:
+        """Return for each lane with work how many jobs are queued, running and paused."""
+
+    def kinds(self) -> list[tuple[str, str, int]]:
+        """Return (kind, status, how many jobs)."""
+
+    def release(self, id: str) -> Job:
+        """Take a finished job out of quarantine without running it. Raises NotFound, Conflict (it is not in it)."""
+
     def delete_finished(self, before: str) -> int:
         """Forget finished jobs older than `before`; return how many."""
 
@@ -110,6 +120,12 @@ class JobQueue(Protocol):
 
     def retry(self, id: str) -> Job:
         """Queue a failed, cancelled or interrupted job again (lifting a quarantine)."""
+
+    def dismiss(self, id: str) -> Job:
+        """Take a job out of quarantine without running it. Raises NotFound, Conflict (it is not in it)."""
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return for each lane {"lane", "workers", "alive", "running": [ids], "heartbeatAt"}."""
 
     def wait(self, id: str, timeout: float) -> Job:
         """Return the job when it has finished or `timeout` seconds have passed, whichever is first."""

@@ -166,6 +166,7 @@ class LocalQueue:
         self._unsaved: deque[Callable[[], None]] = deque()
         self._stopping = threading.Event()
         self._heartbeat = heartbeat
+        self._seen: dict[str, str] = {}  # lane -> when one of its workers last looked for work, or beat while at work
 
     # ------------------------------------------------------------ for callers
 
@@ -246,6 +247,11 @@ class LocalQueue:
         self._wake(job.lane)
         return job
 
+    def dismiss(self, id: str) -> Job:
+        job = self.tasks.release(id)
+        self.announce(job)
+        return job
+
     def wait(self, id: str, timeout: float) -> Job:
         deadline = time.monotonic() + timeout
         with self._changed:  # ends are announced under this lock, so none is missed between look and wait
@@ -294,6 +300,21 @@ class LocalQueue:
     def alive(self) -> bool:
         """Whether every worker thread is running."""
         return bool(self._threads) and all(thread.is_alive() for thread in self._threads)
+
+    def workers(self) -> list[dict[str, Any]]:
+        """Return for each lane its threads, which of them live, what they run, and when each was last seen at work."""
+        names = {thread.name for thread in self._threads if thread.is_alive()}
+        running = [context.job for context in list(self._running.values())]
+        return [
+            {
+                "lane": lane,
+                "workers": count,
+                "alive": sum(f"jobs-{lane}-{n}" in names for n in range(count)),
+                "running": [job.id for job in running if job.lane == lane],
+                "heartbeatAt": self._seen.get(lane),
+            }
+            for lane, count in self.lanes.items()
+        ]
 
     def running_ids(self) -> list[str]:
         return list(self._running)
@@ -354,6 +375,7 @@ class LocalQueue:
         condition = self._wakeups[lane]
         while not self._stopping.is_set():
             seen = self._signals[lane]
+            self._seen[lane] = now_iso()
             try:
                 job = self.tasks.claim(lane, self.owner, now_iso(), kinds) if kinds else None
             except Exception:  # noqa: BLE001 - a worker thread must survive a database hiccup
@@ -397,7 +419,7 @@ class LocalQueue:
         except Cancelled as exc:
             status, fields = self._stopped(context, exc)
         except DallaError as exc:
-            status, fields = "failed", {"error": exc.problem()}
+            status, fields = "failed", {"error": exc.problem(), "items_failed": context.failed_items}
             logger.warning("%s failed: %s", job.kind, exc.detail, exc_info=exc.__cause__)
         except Exception:
             status, fields = "failed", {"error": internal_problem() | {"requestId": job.id}}
@@ -453,6 +475,7 @@ class LocalQueue:
                 try:
                     if self.tasks.save_progress(id, self.owner, {"heartbeat_at": now_iso()}):
                         context.ask_to_stop()
+                    self._seen[context.job.lane] = now_iso()
                 except Exception as exc:  # noqa: BLE001 - the next beat may succeed
                     logger.warning("Heartbeat of %s failed: %s", id, exc)
 

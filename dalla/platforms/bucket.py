@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import secrets as random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from dalla.errors import DallaError, NotConfigured, Unavailable
+from dalla.records.finding import Finding
 from dalla.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,37 @@ class Bucket:
                 client.remove_object(bucket, name)
                 removed += 1
         return removed
+
+    def probe(self) -> Finding:
+        """Put a small object, read it back the way Instagram does (without keys), delete it.
+
+        Raises NotConfigured, Unavailable.
+        """
+        from dalla.platforms import hosting_probe
+
+        bucket, name = self._settings.s3_bucket, f"{PREFIX}test-{random.token_hex(8)}.txt"
+        data = f"Digital Dalla was here: {name}\n".encode()
+        with self._client() as client:
+            client.put_object(bucket, name, io.BytesIO(data), len(data), content_type="text/plain")
+            try:
+                if self._settings.s3_public_url:
+                    url = f"{self._settings.s3_public_url.rstrip('/')}/{quote(name)}"
+                else:
+                    url = client.presigned_get_object(bucket, name, expires=timedelta(minutes=5))
+                answer = hosting_probe.fetch(url)
+            finally:
+                client.remove_object(bucket, name)
+        host = urlsplit(url).netloc
+        info = {"bucket": bucket, "host": host, "public": bool(self._settings.s3_public_url)}
+        if isinstance(answer, str):
+            detail = f"The bucket takes and deletes files, but nothing can be read at {host}: {answer}"
+        elif answer[0].status_code != 200 or answer[1] != data:
+            detail = (
+                f"The bucket takes and deletes files, but {host} answers {answer[0].status_code} instead of the file."
+            )
+        else:
+            return Finding(True, f"A file was put into {bucket}, read at {host} and deleted.", info=info)
+        return Finding(False, detail, hosting_probe.fetch_remedy("bucket"), info)
 
     @contextmanager
     def _client(self) -> Iterator[Any]:

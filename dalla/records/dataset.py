@@ -84,6 +84,7 @@ class ImageFilter(Record):
     regularization: bool | None = None
     folder: str | None = None
     format: str | None = None
+    language: str | None = None  # of the caption, a code of languages.LANGUAGES
     min_side: int | None = None  # shorter side at least, px
     max_side: int | None = None  # shorter side at most, px
     parent_id: str | None = None

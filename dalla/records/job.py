@@ -74,6 +74,8 @@ class Job(Record):
             "lane": self.lane,
             "title": self.title,
             "characterId": self.character_id,
+            "parentId": self.parent_id,
+            "datasetId": self.payload.get("datasetId"),
             "status": self.status,
             "progress": round(fraction, 4),
             "done": p.done,

@@ -405,6 +405,7 @@ class Automation:
 
     def _back_up(self, work: Work) -> dict[str, Any]:
         from dalla.services.backup import KEEP, write_backup
+        from dalla.services.restore_apply import roots_of
 
         self._characters.all()  # keys that somebody wrote into the file by hand go to the encrypted store first
         with work.record.step("backup") as note:
@@ -412,6 +413,7 @@ class Automation:
                 self._data,
                 keep=int(work.config.get("keep") or KEEP),
                 include_media=bool(work.config.get("includeMedia")),
+                roots=roots_of(self._settings) if work.config.get("includeMedia") else {},
                 now=self._now(),
                 progress=work.context.progress,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
@@ -32,6 +33,7 @@ from dalla.services.characters import Characters, active_narratives
 from dalla.services.gallery import Gallery
 from dalla.settings import Settings
 from dalla.stores.base import DocumentStore, PostStore
+from dalla.times import now_iso
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,8 @@ class Captioning:
         self._posts = posts
         self._events = events
         self._engines: Engines = engines or CaptionEngines(settings)
+        #: Engine -> its last real answer or failure: {"at", "ok", "detail", "remedy", "latencyMs"}.
+        self.outcomes: dict[str, dict[str, Any]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -244,10 +248,28 @@ class Captioning:
             if exc.code == "not_found":
                 raise
             return {"ok": False, "detail": exc.detail, "remedy": exc.remedy, "info": {}}
+        began = time.monotonic()
         status = engine.status(fresh=True)
+        self._note(name, began, None if status.available else DallaError(status.reason or "", remedy=status.remedy))
         if not status.available:
             return {"ok": False, "detail": status.reason, "remedy": status.remedy, "info": status.detail}
         return {"ok": True, "detail": status.reason or f"{engine.label} answers.", "info": status.detail}
+
+    def recheck(self) -> None:
+        """Ask every service that is set up whether it answers, for the system status. No call is billed."""
+        for name in self._order("auto"):  # in a dry run only what is on this machine
+            if name != COMPOSER:
+                self.test(name)
+
+    def _note(self, name: str, began: float, failure: DallaError | None) -> None:
+        """Remember how a service did when it was last asked for something."""
+        self.outcomes[name] = {
+            "at": now_iso(),
+            "ok": failure is None,
+            "detail": "" if failure is None else failure.detail,
+            "remedy": None if failure is None else failure.remedy,
+            "latencyMs": round((time.monotonic() - began) * 1000),
+        }
 
     def close(self) -> None:
         self._engines.close()
@@ -277,7 +299,7 @@ class Captioning:
         notes: list[str] = []
         order = self._order(wished)
         for name in [*order, COMPOSER] if allow_fallback else order[:1]:
-            label = name
+            label, began = name, time.monotonic()
             try:
                 engine = self._engines.get(name)
                 label = engine.label
@@ -286,6 +308,7 @@ class Captioning:
                 raise
             except DallaError as exc:
                 logger.warning("%s wrote no caption: %s", label, exc.detail)
+                self._note(name, began, exc)
                 error = exc
             except Exception:  # a library's surprise must not lose a post that the composer can save
                 if not allow_fallback:
@@ -293,7 +316,9 @@ class Captioning:
                 logger.exception("%s wrote no caption", label)
                 error = DallaError("Something went wrong inside the app.", remedy=internal_problem()["remedy"])
                 error.code = "internal"  # type: ignore[misc]
+                self._note(name, began, error)
             else:
+                self._note(name, began, None)
                 by_composer = name == COMPOSER and first is not None
                 return result, first.problem() if by_composer and first else None, notes
             if not allow_fallback or name == COMPOSER:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -74,6 +74,8 @@ class Characters:
         self._events = events
         self._environ = os.environ if environ is None else environ
         self._checked_revision = ""
+        #: Told after a character was made, changed or brought back (the change log of its models). Must not raise.
+        self.changed: Callable[[Character], None] = lambda character: None
 
     # ------------------------------------------------------------ reading
 
@@ -306,6 +308,8 @@ class Characters:
         return MASK + (value[-4:] if len(value) >= 12 else "")
 
     def _tell(self, what: str, character: Character) -> None:
+        if what == "updated":
+            self.changed(character)
         self._events.publish(
             f"character.{what}", {"id": character.id, "name": character.name, "updatedAt": character.updated_at}
         )

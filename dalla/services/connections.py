@@ -261,6 +261,15 @@ class Connections:
         self._tokens.tell(character.id, name)
         return self._accounts.get(character.id, name)
 
+    def recheck(self) -> None:
+        """Test every account with keys, except on platforms that bill for it and in a dry run. Never raises."""
+        if self._settings.dry_run:
+            return
+        for row in self.status():
+            if row["platform"] not in BILLED:
+                with contextlib.suppress(DallaError):  # what is wrong stands in the account's state
+                    self.check(row["characterId"], row["platform"], force=True)
+
     def check_hosting(self) -> dict[str, Any]:
         """Fetch a test picture the way Instagram does. Raises Conflict (the app only rehearses)."""
         self._refuse_rehearsal()

@@ -13,7 +13,7 @@ from dalla.jobs.base import Context
 from dalla.records.dataset import DatasetVersion
 from dalla.services.dataset_formats import ExportOptions, Format, Item
 from dalla.services.dataset_formats_configs import About, texts
-from dalla.services.dataset_pictures import read_entry, render
+from dalla.services.dataset_pictures import read_entry, read_mask, render
 from dalla.stores.base import BlobStore
 
 #: The earliest time a zip can hold.
@@ -73,7 +73,7 @@ def _picture(
 ) -> list[tuple[str, bytes, dict[str, Any]]]:
     """Return (name, bytes, line of the manifest) of a picture and of its mask."""
     entry = item.entry
-    mask = read_entry(blobs, item.mask) if item.mask is not None and item.mask_path else None
+    mask = read_mask(blobs, item.mask) if item.mask is not None and item.mask_path else None
     made = render(read_entry(blobs, entry), item, options, format, focus=focus, mask=mask)
     item.facts.update(width=made.width, height=made.height)
     facts = {

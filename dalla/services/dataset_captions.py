@@ -11,6 +11,7 @@ from dalla.errors import Conflict, DallaError, NotFound
 from dalla.events import EventBus
 from dalla.ids import check_id, new_id
 from dalla.jobs.base import Context, JobQueue
+from dalla.languages import language_of
 from dalla.records.dataset import CaptionChange, CaptionEntry, Dataset, DatasetImage, ImageFilter
 from dalla.records.job import Job
 from dalla.services import caption_edits
@@ -202,7 +203,15 @@ class DatasetCaptions:
             logger.warning("Token counts of %s could not be saved: %s", dataset_id, exc.detail)
 
     def count_all(self, dataset_id: str) -> int:
-        """Count the tokens of every caption that has no count yet; return how many were counted."""
+        """Count the tokens of every caption that has no count yet, and tell its language; return how many were counted.
+
+        Tokenizers that came with a model since the start are found.
+        """
+        self.tokens.forget()
+        untold = self._captions.texts(dataset_id, ImageFilter(captioned=True, missing=["language"]))
+        self._datasets.put_metadata(
+            dataset_id, {id: {"language": language_of(text) or None} for id, _, text, _ in untold}
+        )
         texts = {
             id: text
             for key in self._token_keys()

@@ -25,6 +25,7 @@ from dalla.paths import remove_stale_temps
 from dalla.records.dataset import DatasetImage, ImageFilter
 from dalla.records.job import Job
 from dalla.services.dataset_import_work import Claims, prepare, thumb_keys
+from dalla.services.dataset_masks import KEY as MASK
 from dalla.services.datasets import Datasets
 from dalla.stores.base import BlobStore, DatasetStore, DatasetVersionStore
 
@@ -53,6 +54,10 @@ CODES = {
     "foreign_file": (
         "There is a file that no record knows.",
         "A picture is taken into the dataset; anything else stays.",
+    ),
+    "missing_mask": (
+        "The file of a mask is gone.",
+        "The picture is kept without it.",
     ),
     "missing_export": ("The file of an export is gone.", "Make the export again."),
 }
@@ -161,6 +166,7 @@ class DatasetCheck:
                 seen.add("foreign_file", _below(key), done=taken)
             self._stray_thumbs(dataset_id, images, thumbs, seen, repair)
             self._exports(dataset_id, seen)
+            self._masks(dataset_id, seen, repair)
             if repair:
                 self._stale_temps(dataset_id)
                 self._datasets.changed(dataset_id)
@@ -302,6 +308,7 @@ class DatasetCheck:
             seen.add("foreign_file", _below(key))
         self._stray_thumbs(dataset_id, images, thumbs, seen, repair=False)
         self._exports(dataset_id, seen)
+        self._masks(dataset_id, seen, repair=False)
 
     def _stray_thumbs(
         self, dataset_id: str, images: list[DatasetImage], thumbs: set[str], seen: _Seen, repair: bool
@@ -320,6 +327,17 @@ class DatasetCheck:
             with contextlib.suppress(InvalidInput):
                 if export.path and not self._blobs.exists(export.path):
                     seen.add("missing_export", export.filename)
+
+    def _masks(self, dataset_id: str, seen: _Seen, repair: bool) -> None:
+        gone = [
+            id
+            for id, mask in self._store.columns(dataset_id, [MASK])
+            if isinstance(mask, dict) and not self._blobs.exists(mask["path"])
+        ]
+        for image in self._store.images_by_id(gone):
+            if repair:
+                self._store.put_metadata(dataset_id, {image.id: {MASK: None}})
+            seen.add("missing_mask", image.filename, image_id=image.id, done="forgotten" if repair else "")
 
     def _stale_temps(self, dataset_id: str) -> None:
         for root in (f"datasets/{dataset_id}", f"thumbs/datasets/{dataset_id}"):

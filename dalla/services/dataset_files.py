@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import orjson
+
 from dalla import imaging
 from dalla.errors import DallaError, InvalidInput, NotFound
 from dalla.ids import is_id
@@ -15,12 +17,18 @@ from dalla.stores.base import BlobStore
 
 logger = logging.getLogger(__name__)
 
+#: Captions without a picture that are kept with a dataset.
+MAX_ORPHANS = 2000
 _DELETED = ".deleted"  # stands in the folder of a dataset from when its deletion begins
 
 
 def thumb_key(dataset_id: str, image_id: str, size: str) -> str:
     """Return the blob key of a thumbnail ("s" or "m")."""
     return f"thumbs/datasets/{dataset_id}/{image_id}.{size}.webp"
+
+
+def _orphans_key(dataset_id: str) -> str:
+    return f"datasets/{dataset_id}/orphans.json"
 
 
 class DatasetFiles:
@@ -56,10 +64,25 @@ class DatasetFiles:
         for size, webp in thumbs.items():
             self._blobs.put(thumb_key(dataset_id, image_id, size), webp, durable=False)
 
-    def remove_picture(self, image: DatasetImage, *, spare: bool) -> None:
-        """Delete the thumbnails of a picture and, unless `spare`, its file."""
-        keys = [] if spare else [image.path]
+    def remove_picture(self, image: DatasetImage, kept: set[str], mask: str | None = None) -> None:
+        """Delete the thumbnails of a picture, its file and its mask, but no key in `kept`."""
+        keys = [key for key in (image.path, mask) if key and key not in kept]
         self._delete([*keys, *(thumb_key(image.dataset_id, image.id, size) for size in imaging.THUMBNAILS)])
+
+    # ------------------------------------------------------------ captions without a picture
+
+    def orphans(self, id: str) -> list[dict[str, str]]:
+        """Return the captions that imports found without a picture: {name, reason}. Empty when there are none."""
+        try:
+            found = orjson.loads(self._blobs.get(_orphans_key(id)))
+        except (DallaError, ValueError):
+            return []
+        return [row for row in found if isinstance(row, dict) and "name" in row] if isinstance(found, list) else []
+
+    def add_orphans(self, id: str, rows: list[dict[str, str]]) -> None:
+        """Keep captions without a picture, the newest first, each name once. Raises StorageError."""
+        names = {row["name"]: row for row in [*rows, *self.orphans(id)][::-1]}
+        self._blobs.put(_orphans_key(id), orjson.dumps(list(names.values())[::-1][:MAX_ORPHANS]))
 
     def mark_deleted(self, id: str, deleted: bool = True) -> None:
         """Note in the folder of a dataset that its deletion began, so that `sweep` can end it after a crash."""

@@ -217,7 +217,10 @@ def chosen(entries: Iterable[Entry], options: ExportOptions) -> list[Entry]:
 
 
 def apart(entries: list[Entry]) -> tuple[list[Entry], dict[str, Entry]]:
-    """Return (pictures, mask entry by image id): "a-masklabel.png" belongs to "a.png" when that is there too."""
+    """Return (pictures, mask entry by image id): what the picture's entry names, and what is made from it in its shape.
+
+    A picture "a-masklabel.png" that was taken into the set as one belongs to "a.png" when that is there too.
+    """
     stems: dict[str, str] = {}
     for entry in entries:
         stems.setdefault(_stem_path(entry["filename"]), entry["imageId"])
@@ -230,7 +233,18 @@ def apart(entries: list[Entry]) -> tuple[list[Entry], dict[str, Entry]]:
             masks[owner] = entry
         else:
             pictures.append(entry)
+    by_id = {entry["imageId"]: entry for entry in entries}
+    for entry in pictures:
+        source = entry if entry.get("mask") else by_id.get(entry.get("parentId") or "", {})
+        if source.get("mask") and (source is entry or _same_shape(source, entry)):
+            masks[entry["imageId"]] = {**source["mask"], "imageId": source["imageId"], "filename": source["filename"]}
     return pictures, masks
+
+
+def _same_shape(one: Entry, other: Entry) -> bool:
+    """Whether two pictures have the same width by height but for what rounding to px does: one is the other, scaled."""
+    wide, high = int(one["width"]), int(one["height"])
+    return abs(int(other["width"]) * high - int(other["height"]) * wide) <= max(wide, high)
 
 
 def set_aside(pictures: list[Entry], percent: float) -> set[str]:

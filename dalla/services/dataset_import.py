@@ -37,6 +37,7 @@ _DEFAULTS: dict[str, Any] = {
     "folder_captions": True,
     "recipes": True,
     "kohya": True,
+    "masks": True,
     "duplicates": "skip",
 }
 
@@ -160,11 +161,14 @@ class DatasetImport:
                 intake = Intake(
                     dataset.id, self._store, self._blobs, claimed, keep_duplicates=chosen["duplicates"] == "keep"
                 )
-                run = ImportRun(self.datasets, self._store, ctx, dataset, source, inventory, twins, intake, chosen)
+                run = ImportRun(
+                    self.datasets, self._store, ctx, dataset, source, inventory, twins, intake, chosen, self._blobs
+                )
                 run.everything(self._workers)
         finally:
             source.close()
         result = run.result()
+        run.tell(result["summary"])
         if upload_ids:
             self.uploads.keep_outcome(ctx.job.id, result)
             self.uploads.discard(upload_ids)

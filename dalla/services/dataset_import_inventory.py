@@ -26,8 +26,9 @@ from dalla.services.dataset_import_captions import (
     sidecar,
     table,
 )
+from dalla.services.dataset_import_masks import sort_masks
 from dalla.services.dataset_sources import HEIC, PICTURES, Source, SourceFile, kind_of, reads_heic
-from dalla.training_set import FOREIGN, MASKS
+from dalla.training_set import FOREIGN
 
 _KOHYA = re.compile(r"(\d{1,4})_(.+)\Z")
 #: "{3}" in the name of a folder multiplies its repeats.
@@ -50,6 +51,7 @@ class Found:
     repeats: int = 1
     concept: str = ""
     regularization: bool = False
+    mask: SourceFile | None = None
 
 
 @dataclass
@@ -66,6 +68,10 @@ class Inventory:
     encodings: Counter[str] = field(default_factory=Counter)
     kohya: dict[str, Any] | None = None
     bad_rows: int = 0
+    masks: int = 0  # pictures with a mask
+    loose_masks: list[tuple[str, SourceFile]] = field(
+        default_factory=list
+    )  # (stem it belongs to, file), no picture here
 
     @property
     def paired(self) -> int:
@@ -89,14 +95,15 @@ def take_inventory(
         if tick is not None and n % 200 == 0:
             tick(n, len(source.files))
         suffix = _suffix(file.name)
-        if file.name.lower().endswith(MASKS):
-            found.refused.append(Refusal(printable(file.name), "mask", "It is a mask for training, not a picture."))
-        elif suffix in PICTURES or not suffix:
+        if suffix in PICTURES or not suffix:
             _sort_picture(source, file, found, pictures)
         elif suffix in SIDECARS or suffix in _TABLES:
             texts.append(file)
         else:
             _sort_other(source, file, found, pictures)
+    pictures, masks, found.loose_masks = sort_masks(pictures)
+    if not chosen.get("masks", True):
+        masks, found.loose_masks = {}, []
     folders = _Folders(source, pictures, texts) if chosen.get("kohya", True) else None
     names = _names(pictures, folders)
     captions = _Captions(source, found, pictures, texts, folders.used if folders else set()) if wanted else None
@@ -110,7 +117,9 @@ def take_inventory(
         if kind:
             used[kind] += 1
         overruled.update(others)
-        found.pictures.append(Found(file, names[file.name], text, kind, repeats, concept, reg))
+        mask = masks.get(file.name)
+        found.masks += mask is not None
+        found.pictures.append(Found(file, names[file.name], text, kind, repeats, concept, reg, mask))
     found.captions = {k: {"used": used[k], "overruled": overruled[k]} for k in PRECEDENCE if used[k] or overruled[k]}
     found.kohya = folders.summary(found.pictures) if folders else None
     return found

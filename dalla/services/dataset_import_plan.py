@@ -104,6 +104,8 @@ def make_plan(
         "captionsPaired": inventory.paired,
         "captionsFromFolders": inventory.captions.get("folder", {}).get("used", 0),
         "withoutCaption": sum(not picture.caption for picture in pictures),
+        "masks": inventory.masks,
+        "looseMasks": len(inventory.loose_masks),
         "orphans": len(inventory.orphans),
         "empties": len(inventory.empties),
         "duplicates": len(twins.of),
@@ -130,6 +132,7 @@ def make_plan(
             {"kind": kind, "words": SOURCE_WORDS[kind], **row} for kind, row in inventory.captions.items()
         ],
         "orphans": inventory.orphans[:SHOWN],
+        "looseMasks": [printable(file.name) for _, file in inventory.loose_masks[:SHOWN]],
         "empties": [printable(name) for name in inventory.empties[:SHOWN]],
         "duplicates": [
             {"name": printable(name), "of": printable(of), "in": where}
@@ -152,6 +155,10 @@ def sentence(inventory: Inventory, duplicates: int) -> str:
     """Return "142 pictures, 138 captions paired, 4 orphans, 3 duplicates, kohya repeats 10"."""
     paired = inventory.paired
     parts = [count(len(inventory.pictures), "picture"), f"{count(paired, 'caption')} paired"]
+    if inventory.masks:
+        parts.append(count(inventory.masks, "mask"))
+    if inventory.loose_masks:
+        parts.append(f"{count(len(inventory.loose_masks), 'mask')} without a picture")
     if inventory.orphans:
         parts.append(count(len(inventory.orphans), "orphan"))
     if inventory.empties:
@@ -188,7 +195,13 @@ def _warnings(inventory: Inventory, twins: Twins, needed: int, free: int | None)
     def warn(code: str, message: str, fix: str = "") -> None:
         found.append({"code": code, "message": message, "fix": fix})
 
-    if not inventory.pictures:
+    if inventory.loose_masks:
+        warn(
+            "loose_masks",
+            f"{count(len(inventory.loose_masks), 'mask')} without a picture of that name.",
+            "Pictures of the dataset that have the name get them.",
+        )
+    if not inventory.pictures and not inventory.loose_masks:
         warn(
             "no_pictures", "There is no picture that can be imported.", "Send JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF."
         )

@@ -10,17 +10,23 @@ from typing import Any
 
 from dalla.archives import describe, printable
 from dalla.errors import Conflict, DallaError, InvalidInput, NotFound, StorageError
+from dalla.filenames import filename_key
 from dalla.jobs.base import Context
-from dalla.records.dataset import Dataset
+from dalla.records.dataset import Dataset, DatasetImage, ImageFilter
 from dalla.services.dataset_import_inventory import Found, Inventory
+from dalla.services.dataset_import_masks import stem_of
 from dalla.services.dataset_import_plan import SHOWN, Twins, count, sentence
-from dalla.services.dataset_import_work import Intake, Outcome, Prepared, prepare
-from dalla.services.dataset_sources import Source
+from dalla.services.dataset_import_work import Intake, Outcome, Prepared, mask_key, prepare
+from dalla.services.dataset_masks import KEY as MASK
+from dalla.services.dataset_masks import prepare_mask
+from dalla.services.dataset_sources import Source, SourceFile
 from dalla.services.datasets import Datasets
-from dalla.stores.base import DatasetStore
+from dalla.stores.base import BlobStore, DatasetStore
 
 #: Pictures that are written down together, at most; and their bytes.
 BATCH, BATCH_BYTES = 32, 48 * 1024 * 1024
+#: The first pictures are shown soon; then twice as many each time, up to BATCH.
+FIRST_BATCH = 4
 #: Threads that write files: they wait for the disk, not for a processor.
 WRITERS = 4
 #: Seconds between two messages to open pages.
@@ -43,7 +49,9 @@ class ImportRun:
         twins: Twins,
         intake: Intake,
         options: dict[str, Any],
+        blobs: BlobStore,
     ) -> None:
+        self._blobs = blobs
         self._datasets = datasets
         self._store = store
         self._ctx = ctx
@@ -62,6 +70,10 @@ class ImportRun:
         self._outcome = Outcome()  # without the pictures themselves: there may be a great many
         self._twins = twins
         self._told = 0.0
+        self._masks = 0  # of this attempt
+        self._later: list[
+            tuple[str, SourceFile]
+        ] = []  # masks of pictures the dataset has already, by file name or stem
 
     def everything(self, workers: int) -> None:
         """Import every picture. Raises what ends the import; what is in the dataset by then is whole."""
@@ -72,10 +84,13 @@ class ImportRun:
         for refusal in self._inventory.refused:
             self._fail(refusal.name, refusal.code, refusal.detail)
         todo = self._todo()
+        self._later += self._inventory.loose_masks
         pool = ThreadPoolExecutor(workers, thread_name_prefix="import")
         writers = ThreadPoolExecutor(WRITERS, thread_name_prefix="import-write")
         try:
             self._go(todo, pool, writers, ahead=2 * workers + 2)
+            self._give_masks()
+            self._keep_orphans()
         except StorageError as exc:
             try:
                 self._datasets.live(self._dataset.id)
@@ -101,7 +116,7 @@ class ImportRun:
         for id, picture in pictures:
             twin = self._twins.of.get(picture.file.name)
             if twin is not None:
-                self._outcome.duplicates.append({"name": picture.name, "of": twin[0], "kind": "file"})
+                self._twin(picture, twin[0])
             elif id not in done:
                 todo.append((id, picture))
         return todo
@@ -112,6 +127,7 @@ class ImportRun:
         waiting: deque[tuple[str, Found, Future[Prepared | str]]] = deque()
         batch: list[tuple[str, Found, Prepared]] = []
         rest = iter(todo)
+        size = min(BATCH, FIRST_BATCH)
         self._progress()
         while True:
             while len(waiting) < ahead and (following := next(rest, None)) is not None:
@@ -122,16 +138,16 @@ class ImportRun:
             try:
                 ready = future.result()
                 if isinstance(ready, str):
-                    self._outcome.duplicates.append({"name": found.name, "of": ready, "kind": "file"})
+                    self._twin(found, ready)
                 else:
                     batch.append((id, found, ready))
             except StorageError:
                 raise
             except DallaError as exc:
                 self._fail(found.file.name, str(exc.extra.get("sin", exc.code)), exc.detail)
-            if len(batch) >= BATCH or sum(len(ready.data) for _, _, ready in batch) >= BATCH_BYTES:
+            if len(batch) >= size or sum(len(ready.data) for _, _, ready in batch) >= BATCH_BYTES:
                 self._take(batch, writers)
-                batch = []
+                batch, size = [], min(BATCH, 2 * size)
             self._progress()
         self._take(batch, writers)
         self._progress()
@@ -142,7 +158,22 @@ class ImportRun:
         sha256 = hashlib.sha256(data).hexdigest()
         if self._skip and (there := self._intake.known([sha256])):
             return there[sha256]
-        return prepare(data, found.file.name, sha256=sha256, recipe=self._recipes)
+        ready = prepare(data, found.file.name, sha256=sha256, recipe=self._recipes)
+        if found.mask is not None:
+            try:
+                size = (ready.width, ready.height)
+                ready.mask = prepare_mask(self._source.read(found.mask), found.mask.name, size)
+            except StorageError:
+                raise
+            except DallaError as exc:  # the picture comes without it, and the list says why
+                ready.mask_problem = exc
+        return ready
+
+    def _twin(self, found: Found, of: str) -> None:
+        """Note a picture that is there already; its mask is for the one that is there."""
+        self._outcome.duplicates.append({"name": found.name, "of": of, "kind": "file"})
+        if found.mask is not None:
+            self._later.append((of, found.mask))
 
     def _take(self, batch: list[tuple[str, Found, Prepared]], writers: ThreadPoolExecutor) -> None:
         if not batch:
@@ -150,6 +181,11 @@ class ImportRun:
         self._datasets.live(self._dataset.id)
         outcome = self._intake.take(batch, writers)
         self._added += len(outcome.added)
+        taken = {image.id for image in outcome.added}
+        for id, found, ready in batch:
+            if ready.mask_problem is not None and found.mask is not None:
+                self._fail(found.mask.name, "mask", ready.mask_problem.detail)
+            self._masks += id in taken and ready.mask is not None
         self._outcome.duplicates += outcome.duplicates
         self._outcome.renamed += outcome.renamed
         texts = {image.id: image.caption for image in outcome.added if image.caption}
@@ -159,6 +195,34 @@ class ImportRun:
         if time.monotonic() - self._told >= TELL_SECONDS:
             self._told = time.monotonic()
             self._datasets.changed(self._dataset.id)
+
+    def _give_masks(self) -> None:
+        """Give masks to pictures the dataset has: those of doubles, and those that came without a picture."""
+        if not self._later:
+            return
+        names: dict[str, DatasetImage] = {}
+        rows = self._store.columns(self._dataset.id, [MASK], ImageFilter(kind="original"))
+        for image in self._store.images_by_id([row[0] for row in rows]):
+            for key in (filename_key(image.filename), filename_key(stem_of(image.filename))):
+                names.setdefault(key, image)
+        have = {id for id, mask in rows if mask is not None}
+        for name, file in self._later:
+            self._ctx.check_cancelled()
+            found = names.get(filename_key(name)) or names.get(filename_key(name.partition("/")[2] or name))
+            if found is None:
+                self._fail(file.name, "mask", "It is a mask, and there is no picture of that name.")
+            elif found.id not in have:
+                try:
+                    data = self._source.read(file)
+                    mask = prepare_mask(data, file.name, (found.width, found.height))
+                    key = mask_key(self._blobs, self._dataset.id, found.filename, mask)
+                    self._blobs.put(key, data)
+                    self._store.put_metadata(self._dataset.id, {found.id: {MASK: mask.facts(key)}})
+                    self._masks += 1
+                except StorageError:
+                    raise
+                except DallaError as exc:
+                    self._fail(file.name, "mask", exc.detail)
 
     # ------------------------------------------------------------ telling
 
@@ -171,6 +235,11 @@ class ImportRun:
         done = self._in_dataset + len(self._outcome.duplicates) + self._failed
         total = self._total + len(self._inventory.refused) + len(self._inventory.needs_plugin)
         self._ctx.progress(min(done, total), max(1, total), f"{self._in_dataset:,} of {count(self._total, 'picture')}")
+
+    def tell(self, message: str) -> None:
+        """Show what came of it where the progress stood."""
+        total = max(1, self._total + len(self._inventory.refused) + len(self._inventory.needs_plugin))
+        self._ctx.progress(total, total, message)
 
     @property
     def _in_dataset(self) -> int:
@@ -195,16 +264,24 @@ class ImportRun:
             remedy="Restore it and 'Retry' the task, which goes on with the rest.",
         )
 
+    def _keep_orphans(self) -> None:
+        """Keep the captions without a picture with the dataset: its statistics tell them."""
+        if self._inventory.orphans:
+            self._datasets.files.add_orphans(self._dataset.id, self._inventory.orphans)
+            self._store.update(self._dataset.id)  # statistics of this revision do not know them
+
     def result(self) -> dict[str, Any]:
         """Return what the task answers. Raises InvalidInput when not a single picture could be used."""
         outcome, inventory = self._outcome, self._inventory
-        if not self._in_dataset and not outcome.duplicates:
+        if not self._in_dataset and not outcome.duplicates and not self._masks:
             failed = self._ctx_failed()
             raise InvalidInput(
                 "Not a single picture could be imported." + (f" {failed}" if failed else ""),
                 remedy="Send JPEG, PNG, WebP, AVIF, GIF, BMP or TIFF pictures.",
             )
         parts = [f"{count(self._in_dataset, 'picture')} imported", f"{self._captioned:,} with a caption"]
+        if self._masks:
+            parts.append(count(self._masks, "mask"))
         if outcome.duplicates:
             parts.append(f"{count(len(outcome.duplicates), 'duplicate')} skipped")
         if outcome.renamed:
@@ -218,6 +295,7 @@ class ImportRun:
             "added": self._in_dataset,
             "captioned": self._captioned,
             "resumed": self._earlier,
+            "masks": self._masks,
             "duplicates": outcome.duplicates[:SHOWN],
             "duplicatesCount": len(outcome.duplicates),
             "renamed": outcome.renamed[:SHOWN],

@@ -29,6 +29,7 @@ from dalla.times import now_iso
 
 if TYPE_CHECKING:
     from dalla.services.dataset_import_inventory import Found
+    from dalla.services.dataset_masks import Mask
 
 #: What a part of a key may have in bytes: file systems take 255, and a temporary name needs some of it.
 _PART = 225
@@ -48,6 +49,8 @@ class Prepared:
     thumbs: dict[str, bytes]
     measures: dict[str, Any]
     recipe_prompt: str = ""
+    mask: Mask | None = None
+    mask_problem: DallaError | None = None
 
     def columns(self) -> dict[str, Any]:
         """Return what a row of `images` keeps of it."""
@@ -126,6 +129,11 @@ def key_for(blobs: BlobStore, dataset_id: str, filename: str, folder: str = "ori
     return key
 
 
+def mask_key(blobs: BlobStore, dataset_id: str, filename: str, mask: Mask) -> str:
+    """Return the key of the mask of the picture of that name. Another content has another key: versions keep theirs."""
+    return key_for(blobs, dataset_id, f"{filename}.{mask.sha256[:8]}.{mask.ending}", "masks")
+
+
 def _plain(part: str) -> str:
     stem, dot, suffix = part.rpartition(".") if "." in part[1:] else (part, "", "")
     plain = re.sub(
@@ -189,6 +197,13 @@ class _Ticket:
     image: DatasetImage
     claims: tuple[str, ...]
     existed: bool = False  # its file was on the disk already, with the same bytes
+    mask_path: str = ""
+
+    @property
+    def measures(self) -> dict[str, Any]:
+        """What is measured of the picture, with its mask."""
+        mask = self.prepared.mask
+        return self.prepared.measures | ({"mask": mask.facts(self.mask_path)} if mask is not None else {})
 
 
 class Intake:
@@ -245,6 +260,7 @@ class Intake:
             if ticket.image.id in there:
                 continue
             keys = list(thumb_keys(self._dataset_id, ticket.image.id).values())
+            keys += [ticket.mask_path] if ticket.mask_path else []
             for key in keys if ticket.existed else [ticket.image.path, *keys]:
                 with contextlib.suppress(DallaError):
                     self._blobs.delete(key)
@@ -270,7 +286,10 @@ class Intake:
                 for claim in claims:
                     self._claimed.contents.setdefault(claim, filename)
                 image = self._image(id, found, ready, filename, key)
-                tickets.append(_Ticket(found, ready, image, claims, self._blobs.exists(key)))
+                ticket = _Ticket(found, ready, image, claims, self._blobs.exists(key))
+                if ready.mask is not None:
+                    ticket.mask_path = mask_key(self._blobs, self._dataset_id, filename, ready.mask)
+                tickets.append(ticket)
         return tickets
 
     def _known_contents(self, batch: list[tuple[str, Found, Prepared]]) -> dict[str, str]:
@@ -334,12 +353,14 @@ class Intake:
         self._blobs.put(image.path, ready.data)
         for size, key in thumb_keys(self._dataset_id, image.id).items():
             self._blobs.put(key, ready.thumbs[size], durable=False)  # can be made again
+        if ready.mask is not None:
+            self._blobs.put(ticket.mask_path, ready.mask.data)
 
     def _insert(self, tickets: list[_Ticket], outcome: Outcome) -> None:
         """Write the rows: all at once, or one by one when somebody else took a name meanwhile."""
         if not tickets:
             return
-        metadata = {ticket.image.id: ticket.prepared.measures for ticket in tickets}
+        metadata = {ticket.image.id: ticket.measures for ticket in tickets}
         try:
             self._store.add_images([ticket.image for ticket in tickets], metadata)
             outcome.added += [ticket.image for ticket in tickets]
@@ -356,6 +377,6 @@ class Intake:
                 self._claimed.names.add(filename_key(filename))
             self._blobs.put(key, ticket.prepared.data)
             moved = ticket.image.with_(filename=filename, path=key)
-            self._store.add_images([moved], {moved.id: ticket.prepared.measures})
+            self._store.add_images([moved], {moved.id: ticket.measures})
             outcome.added.append(moved)
             outcome.renamed.append({"name": ticket.image.filename, "to": filename})

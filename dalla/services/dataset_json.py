@@ -9,11 +9,17 @@ from dalla.filenames import folder_of
 from dalla.records.dataset import DatasetImage
 
 CAPTION_LIMIT = 20_000
+#: Measured values that only the program itself needs.
+_INSIDE = {"mask", "faceVectors"}
 COUNTS = ("images", "captioned", "processed", "excluded", "sizeBytes")
 
 
 def image_json(image: DatasetImage, measured: dict[str, Any]) -> dict[str, Any]:
     """Return a picture as the API shows it; `measured` is its metadata."""
+    mask = measured.get("mask")
+    measured = {key: value for key, value in measured.items() if key not in _INSIDE}
+    if isinstance(mask, dict):  # where it lies is nobody's business
+        measured["mask"] = {"width": mask["width"], "height": mask["height"]}
     return image.to_json(exclude={"path", "pixel_sha256"}) | {
         "folder": folder_of(image.filename),
         "tags": image.tags,
@@ -21,6 +27,7 @@ def image_json(image: DatasetImage, measured: dict[str, Any]) -> dict[str, Any]:
         "fileUrl": f"/api/images/{image.id}/file?v={image.sha256[:12]}",
         "thumbUrl": thumb_url(image, "s"),
         "previewUrl": thumb_url(image, "m"),
+        "maskUrl": f"/api/images/{image.id}/mask?v={mask['sha256'][:12]}" if isinstance(mask, dict) else None,
         "metadata": measured,
     }
 

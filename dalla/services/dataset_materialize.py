@@ -19,7 +19,7 @@ from dalla.errors import Conflict, DallaError, InvalidInput, StorageError
 from dalla.paths import fsync_folder, safe_join
 from dalla.records.dataset import Dataset
 from dalla.services.dataset_formats import FORMATS, Entry, ExportOptions, Format, Item, options_of, plan
-from dalla.services.dataset_pictures import read_entry, render
+from dalla.services.dataset_pictures import read_entry, read_mask, render
 from dalla.services.file_trash import FileTrash
 from dalla.services.training_sets import plain_name
 from dalla.settings import Settings
@@ -114,7 +114,7 @@ class Materializer:
             if on_progress is not None:
                 on_progress(number, len(items))
             try:
-                mask = read_entry(blobs, item.mask) if item.mask is not None else None
+                mask = read_mask(blobs, item.mask) if item.mask is not None else None
                 made = render(read_entry(blobs, item.entry), item, _PLAIN, _FORMAT, mask=mask)
             except DallaError as exc:
                 missing.append({"imageId": item.entry["imageId"], "code": exc.code, "detail": exc.detail})

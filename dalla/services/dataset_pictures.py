@@ -48,6 +48,15 @@ def read_entry(blobs: BlobStore, entry: Entry) -> bytes:
     return data
 
 
+def read_mask(blobs: BlobStore, entry: Entry) -> bytes:
+    """Return a mask as PNG. Raises NotFound (gone), StorageError (changed), InvalidInput (damaged)."""
+    named = f"the mask of {entry['filename']}"
+    data = read_entry(blobs, {**entry, "filename": named})
+    return (
+        data if data.startswith(b"\x89PNG") else imaging.to_png(imaging.open_image(data, name=named).image.convert("L"))
+    )
+
+
 def render(
     data: bytes, item: Item, options: ExportOptions, format: Format, *,
     focus: tuple[float, float] | None = None, mask: bytes | None = None,

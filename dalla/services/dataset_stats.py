@@ -7,6 +7,7 @@ statistics again costs nothing and never touches a file.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -28,8 +29,9 @@ _KEPT = 64
 class DatasetStatistics:
     """Reads through the store; keeps what was computed until the dataset changes."""
 
-    def __init__(self, store: DatasetStore) -> None:
+    def __init__(self, store: DatasetStore, orphans: Callable[[str], list[dict[str, str]]] = lambda _: []) -> None:
         self._store = store
+        self._orphans = orphans
         self._kept: OrderedDict[tuple[Any, ...], dict[str, Any]] = OrderedDict()
         self._lock = Lock()
 
@@ -106,7 +108,7 @@ class DatasetStatistics:
             "size": parts.size(counted["size"]),
             "resolution": self._resolution(dataset.id, sizes, resolution),
             "buckets": parts.bucket_rows(sizes, resolution, step, batch),
-            "captions": parts.captions(counted["captions"]),
+            "captions": parts.captions(counted["captions"]) | {"orphans": self._without_picture(dataset.id)},
             "tags": parts.tags(counted["tags"], counted["captions"]["with"], dataset.trigger_word),
             "faces": parts.faces(counted["faces"], counted["size"]["images"]),
             "duplicates": parts.duplicates(counted["duplicates"]),
@@ -118,6 +120,10 @@ class DatasetStatistics:
         }
         result["health"] = health(result, dataset)
         return result
+
+    def _without_picture(self, dataset_id: str) -> dict[str, Any]:
+        rows = self._orphans(dataset_id)
+        return parts.orphans(rows, self._store.filenames(dataset_id, "original") if rows else set())
 
     def _resolution(self, dataset_id: str, sizes: parts.Sizes, target: int) -> dict[str, Any]:
         ordered = sorted((width * height / 1_000_000.0, number) for width, height, number, _ in sizes)

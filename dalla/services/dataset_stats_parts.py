@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
 from dalla.bucketing import Size, batches_per_epoch, buckets, plan
 from dalla.errors import InvalidInput
-from dalla.measures import BLURRED
+from dalla.filenames import filename_key
+from dalla.languages import LANGUAGES
+from dalla.measures import BLURRED, STRANGER
 from dalla.training_set import LONG_WORDS
 
 #: The `folder` or `concept` of pictures that have none: an empty parameter is easily lost.
 NONE = "."
+
+#: Captions without a picture that are listed.
+TOLD = 200
 
 Filter = dict[str, Any]
 Sizes = list[tuple[int, int, int, int]]  # width, height, pictures, pictures times repeats
@@ -116,6 +122,10 @@ def captions(captions: dict[str, Any]) -> dict[str, Any]:
         "withoutFilter": only(captioned=False),
         "locked": {"count": captions["locked"], "filter": only(locked=True)},
         "sources": [row | {"filter": only(captionSource=row["value"])} for row in captions["sources"]],
+        "languages": [
+            row | {"name": LANGUAGES.get(row["value"], row["value"]), "filter": only(language=row["value"])}
+            for row in captions["languages"]
+        ],
         "words": {
             **{name: captions["words"][name] for name in ("min", "median", "max")},
             "histogram": _word_bars(rows),
@@ -165,9 +175,20 @@ def tags(tags: dict[str, Any], captioned: int, trigger: str) -> dict[str, Any]:
     }
 
 
+def orphans(rows: list[dict[str, str]], filenames: set[str]) -> dict[str, Any]:
+    """Return captions of imports that still have no picture: one of that name (keys of file names) may have come."""
+    stems = {PurePosixPath(name).stem for name in filenames} if rows else set()
+    left = [
+        row
+        for row in rows
+        if filename_key(PurePosixPath(row["name"].partition(": ")[2] or row["name"]).stem) not in stems
+    ]
+    return {"count": len(left), "items": left[:TOLD]}
+
+
 def faces(faces: dict[str, Any], total: int) -> dict[str, Any]:
     def bars(key: str) -> list[dict[str, Any]]:
-        rows = faces["share" if key == "faceShare" else key]
+        rows = faces["identity"]["bins"] if key == "faceMatch" else faces["share" if key == "faceShare" else key]
         return [
             bar | {"filter": only(**span(key, bar["from"], bar["to"], ends=n == len(rows) - 1))}
             for n, bar in enumerate(rows)
@@ -179,6 +200,12 @@ def faces(faces: dict[str, Any], total: int) -> dict[str, Any]:
         "none": {"count": faces["none"], "filter": only(faces="0")},
         "one": {"count": faces["one"], "filter": only(faces="1")},
         "many": {"count": faces["many"], "filter": only(faces="2+")},
+        "identity": {
+            **{name: faces["identity"][name] for name in ("measured", "median")},
+            "threshold": STRANGER,
+            "strangers": {"count": faces["identity"]["strangers"], "filter": only(**span("faceMatch", None, STRANGER))},
+            "histogram": bars("faceMatch"),
+        },
         "share": bars("faceShare"),
         "yaw": bars("yaw"),
     }

@@ -16,6 +16,7 @@ from dalla.errors import Conflict, DallaError, InvalidInput, NotFound
 from dalla.ids import new_id
 from dalla.records.dataset import CaptionChange, DatasetImage, DatasetVersion, ImageFilter
 from dalla.services.dataset_import_work import Prepared, prepare
+from dalla.services.dataset_masks import KEY as MASK
 from dalla.services.datasets import Datasets
 from dalla.stores.base import BlobStore, CaptionStore, DatasetStore, DatasetVersionStore
 from dalla.times import now_iso
@@ -119,7 +120,7 @@ class DatasetVersions:
 
         {number, against, same, counts:{added, removed, recaptioned, replaced, changed}, added:[{imageId, filename,
         caption}], removed: likewise, recaptioned:[{imageId, filename, before, after}], replaced:[{imageId, filename}]
-        (another file), changed:[{imageId, filename, fields:{repeats:[before, after], …}}]}. Raises NotFound,
+        (another file or mask), changed:[{imageId, filename, fields:{repeats:[before, after], …}}]}. Raises NotFound,
         InvalidInput.
         """
         self._datasets.get(dataset_id)
@@ -169,6 +170,7 @@ class DatasetVersions:
             if captions
             else []
         )
+        self._settle_masks(dataset_id, there, entries)
         settings = self._settle(there, entries)
         later = [id for id in self._store.image_ids(dataset_id, ImageFilter(excluded=False)) if id not in entries]
         if later:
@@ -219,6 +221,20 @@ class DatasetVersions:
                 made.append(id)
         return made, gone
 
+    def _settle_masks(
+        self, dataset_id: str, there: dict[str, DatasetImage], entries: dict[str, dict[str, Any]]
+    ) -> None:
+        """Give pictures the masks they had; a mask whose file is gone stays away."""
+        now = self._masks_of(list(there))
+        changes: dict[str, dict[str, Any]] = {}
+        for id in there:
+            mask = entries[id].get("mask")
+            if mask and not self._blobs.exists(mask["path"]):
+                mask = None
+            if (now.get(id) or {}).get("sha256") != (mask or {}).get("sha256"):
+                changes[id] = {MASK: mask}
+        self._store.put_metadata(dataset_id, changes)
+
     def _settle(self, there: dict[str, DatasetImage], entries: dict[str, dict[str, Any]]) -> int:
         """Set exclusion, repeats, concept and regularization back; return how many pictures that changed."""
         groups: dict[tuple[int, str, bool], list[str]] = {}
@@ -240,7 +256,8 @@ class DatasetVersions:
         for _ in range(_TRIES):
             revision = self._datasets.get(dataset_id).revision
             ids = self._store.image_ids(dataset_id, ImageFilter(excluded=False))
-            entries = [entry_of(image) for image in self._images(ids)]
+            masks = self._masks_of(ids)
+            entries = [entry_of(image, masks.get(image.id)) for image in self._images(ids)]
             if self._datasets.get(dataset_id).revision == revision:
                 return sorted(entries, key=_order), revision
         raise Conflict(
@@ -251,6 +268,11 @@ class DatasetVersions:
     def _images(self, ids: list[str]) -> Iterator[DatasetImage]:
         for start in range(0, len(ids), _CHUNK):
             yield from self._store.images_by_id(ids[start : start + _CHUNK])
+
+    def _masks_of(self, ids: list[str]) -> dict[str, dict[str, Any]]:
+        """The masks of pictures by id: {path, sha256, width, height, sizeBytes}."""
+        found = self._store.metadata(ids, [MASK])
+        return {id: values[MASK] for id, values in found.items() if isinstance(values.get(MASK), dict)}
 
     def _side(self, dataset_id: str, number: int | str) -> list[dict[str, Any]]:
         return self.entries(dataset_id, None if isinstance(number, str) else number)[0]
@@ -299,8 +321,8 @@ def _image(id: str, dataset_id: str, entry: dict[str, Any], ready: Prepared) -> 
     )
 
 
-def entry_of(image: DatasetImage) -> dict[str, Any]:
-    """Return what a version keeps of a picture."""
+def entry_of(image: DatasetImage, mask: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return what a version keeps of a picture and its mask."""
     entry: dict[str, Any] = {
         "imageId": image.id,
         "filename": image.filename,
@@ -317,12 +339,17 @@ def entry_of(image: DatasetImage) -> dict[str, Any]:
     }
     if image.parent_id:
         entry |= {"parentId": image.parent_id, "operation": image.operation}
+    if mask:
+        entry["mask"] = mask
     return entry
 
 
 def entries_sha(entries: list[dict[str, Any]]) -> str:
     """Return the SHA-256 of what is trained: equal pictures, captions and settings give equal hashes."""
-    rows = [[entry.get(key) for key in _HASHED] for entry in sorted(entries, key=_order)]
+    rows = [
+        [entry.get(key) for key in _HASHED] + ([_mask_sha(entry)] if _mask_sha(entry) else [])
+        for entry in sorted(entries, key=_order)
+    ]
     return hashlib.sha256(orjson.dumps(rows)).hexdigest()
 
 
@@ -343,13 +370,17 @@ def difference(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> dict[str
         "recaptioned": [
             named(e, before=was["caption"], after=e["caption"]) for was, e in both if was["caption"] != e["caption"]
         ],
-        "replaced": [named(e) for was, e in both if was["sha256"] != e["sha256"]],
+        "replaced": [named(e) for was, e in both if was["sha256"] != e["sha256"] or _mask_sha(was) != _mask_sha(e)],
         "changed": [
             named(e, fields={key: [was[key], e[key]] for key in _SETTINGS if was[key] != e[key]})
             for was, e in both
             if any(was[key] != e[key] for key in _SETTINGS)
         ],
     }
+
+
+def _mask_sha(entry: dict[str, Any]) -> str:
+    return str((entry.get("mask") or {}).get("sha256", ""))
 
 
 def _order(entry: dict[str, Any]) -> tuple[str, str]:

@@ -53,7 +53,7 @@ class Datasets:
         self._versions = versions
         self._events = events
         self.files = DatasetFiles(blobs)
-        self.statistics = DatasetStatistics(store)
+        self.statistics = DatasetStatistics(store, self.files.orphans)
         self.after_captions: Callable[[str, dict[str, str]], None] = self.captions_changed
 
     # ------------------------------------------------------------ datasets
@@ -263,12 +263,13 @@ class Datasets:
 
     def delete_pictures(self, ids: list[str]) -> list[DatasetImage]:
         """Delete pictures for good; return what they were. Files that a version names stay for it."""
+        masks = {id: values["mask"]["path"] for id, values in self._store.metadata(ids, ["mask"]).items()}
         gone = self._store.delete_images(ids)
         for dataset_id in dict.fromkeys(image.dataset_id for image in gone):
             kept = self._versions.keys_in_versions(dataset_id)
             for image in gone:
                 if image.dataset_id == dataset_id:
-                    self.files.remove_picture(image, spare=image.path in kept)
+                    self.files.remove_picture(image, kept, masks.get(image.id))
             self.changed(dataset_id)
         return gone
 

@@ -55,14 +55,27 @@ class FileTrash:
             raise StorageError.from_os(exc, "the change") from exc
         return id
 
-    def all(self) -> list[dict[str, Any]]:
-        """Return what lies in the trash, newest first: {id, name, deletedAt}."""
+    def all(self, *, full: bool = False) -> list[dict[str, Any]]:
+        """Return what lies in the trash, newest first: {id, name, deletedAt}; `full` adds sizeBytes and facts."""
         found = []
         for path in self._root.glob(f"*/{NOTE}"):
             note = self._note(path.parent)
             if note is not None:
-                found.append({"id": path.parent.name, "name": note["name"], "deletedAt": note["deletedAt"]})
+                row = {"id": path.parent.name, "name": note["name"], "deletedAt": note["deletedAt"]}
+                found.append(row | {"sizeBytes": _size(path.parent), "facts": note.get("facts") or {}} if full else row)
         return sorted(found, key=lambda row: row["deletedAt"], reverse=True)
+
+    def remove(self, id: str) -> int:
+        """Delete one for good; return the bytes it took. Raises NotFound, StorageError."""
+        folder = self._root / check_id(id)
+        if self._note(folder) is None:
+            raise NotFound.of("deleted file", id)
+        size = _size(folder)
+        try:
+            shutil.rmtree(folder)
+        except OSError as exc:
+            raise StorageError.from_os(exc, "the change") from exc
+        return size
 
     def restore(self, id: str) -> dict[str, Any]:
         """Move everything back to where it was; return {name, facts}. Raises NotFound, Conflict, StorageError."""
@@ -103,3 +116,12 @@ class FileTrash:
             return note if isinstance(note["from"], list) and isinstance(note["name"], str) else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+
+def _size(folder: Path) -> int:
+    """Bytes of what was put there, without the note."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() and path.name != NOTE else 0
+    return total

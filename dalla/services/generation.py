@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from textwrap import shorten
@@ -95,6 +96,8 @@ class Generation:
         self._characters = characters
         self._gallery = gallery
         self._jobs = jobs
+        #: Answers what should be known before drawing (pins that no longer hold), for (character id, model).
+        self.warnings: Callable[[str | None, str | None], list[str]] = lambda character_id, model: []
         jobs.register(self.KIND, self.run, lane="gpu", restartable=True)
         jobs.register(self.UPSCALE, self.run_upscale, lane="gpu", restartable=True)
 
@@ -191,6 +194,7 @@ class Generation:
         engine, model = self._choose(wish, character)
         request, notes = self._complete(wish, composed, character, engine, model)
         engine.check(request)
+        notes += self.warnings(character.id if character else None, request.model)
         payload = {k: v for k, v in asdict(request).items() if k != "init_image"}
         payload |= {
             "loras": [use.to_json() for use in request.loras],
@@ -251,6 +255,11 @@ class Generation:
         if not usable:
             raise Unavailable("No image engine can be used. " + " ".join(reasons), remedy=remedy)
         return usable, reasons
+
+    def default_model(self) -> tuple[str, str] | None:
+        """Return (engine, model) that is drawn with when nobody says otherwise, or None."""
+        found = self._default_model()
+        return None if found is None else (found[0].name, found[1].name)
 
     def _default_model(self, engine: str | None = None) -> tuple[ImageEngine, ModelInfo] | None:
         try:

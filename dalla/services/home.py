@@ -245,11 +245,11 @@ class Home:
         return [
             {
                 "kind": "component",
-                "title": f"{name.capitalize()} needs attention",
+                "title": f"{component.get('label') or name.capitalize()} needs attention",
                 "detail": component["detail"],
                 "remedy": component.get("remedy"),
-                "href": component.get("href") or "/monitoring.html",
-                "action": "Open monitoring",
+                "href": (component.get("fix") or {}).get("href") or "/monitoring.html",
+                "action": (component.get("fix") or {}).get("label") or "Open monitoring",
             }
             for name, component in status.items()
             if isinstance(component, dict)

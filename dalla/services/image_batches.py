@@ -239,6 +239,26 @@ class ImageBatches:
             brought = work.undo(batch, results) or {}
         finally:
             self.datasets.changed(dataset.id)
-        result = {"batchId": journal.folder.name, "operation": plan["operation"], "datasetId": dataset.id, **brought}
+        result = {
+            "batchId": journal.folder.name,
+            "operation": plan["operation"],
+            "datasetId": dataset.id,
+            **brought,
+            "summary": _taken_back(brought),
+        }
         journal.mark_undone({**result, "at": now_iso()})
         return result
+
+
+def _taken_back(counts: dict[str, Any]) -> str:
+    """Say what taking back did: "8 new pictures are in the trash, 2 pictures are as before"."""
+    words = {
+        "trashed": ("new picture is in the trash", "new pictures are in the trash"),
+        "restored": ("picture is as before", "pictures are as before"),
+        "undone": ("caption is as before", "captions are as before"),
+        "left": ("was changed since and stays", "were changed since and stay"),
+    }
+    said = [
+        f"{counts[key]:,} {one if counts[key] == 1 else many}" for key, (one, many) in words.items() if counts.get(key)
+    ]
+    return ", ".join(said) or "There was nothing to take back"

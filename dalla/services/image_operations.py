@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dalla import imaging
-from dalla.engines.faces.base import Face, FaceFinder
+from dalla.engines.faces.base import Face, FaceFinder, FaceReader
 from dalla.errors import Unavailable
 from dalla.framing import crop_box, parse_ratio
 from dalla.measures import measure, pixel_sha256, sharpness
@@ -15,6 +15,7 @@ from dalla.records.dataset import DatasetImage
 from dalla.services.batch_options import MAX_SIDE, choice, colour, flag, known, number, rgb, whole
 from dalla.services.batch_run import BatchContext
 from dalla.services.dataset_pictures import encode
+from dalla.services.face_identity import MATCH, VECTORS, compare, vectors_of
 from dalla.services.processed_pictures import Made, ProcessedPictures
 from dalla.stores.base import DatasetStore
 
@@ -92,10 +93,20 @@ class Analyze:
 
     name, label, changes = "analyze", "Analyse", False
 
-    def __init__(self, store: DatasetStore, pictures: ProcessedPictures, faces: FaceFinder) -> None:
+    def __init__(
+        self,
+        store: DatasetStore,
+        pictures: ProcessedPictures,
+        faces: FaceFinder,
+        reader: FaceReader | None = None,
+        count_tokens: Callable[[str], int] = lambda _: 0,
+    ) -> None:
+        """`count_tokens` counts what captions of a dataset lack a count, and returns how many (by dataset id)."""
         self._store = store
         self._pictures = pictures
         self._faces = faces
+        self._reader = reader
+        self._count_tokens = count_tokens
 
     def check(self, options: dict[str, Any]) -> dict[str, Any]:
         """faces: look for faces, too (true)."""
@@ -109,12 +120,26 @@ class Analyze:
         picture, data = self._pictures.read(image)
         found = measure(picture.image, data)
         if options["faces"]:
-            found |= face_facts(picture.image, self._faces.find(picture.image))
+            faces = self._faces.find(picture.image)
+            found |= face_facts(picture.image, faces)
+            if self._reader is not None and self._reader.available():
+                found[VECTORS] = vectors_of(self._reader, picture.image, faces)
+                if not found[VECTORS]:
+                    found[MATCH] = None
         if not ctx.dry_run:
             self._store.put_metadata(image.dataset_id, {image.id: found})
             if not image.pixel_sha256:
                 self._store.update_images([image.id], pixel_sha256=pixel_sha256(picture.image))
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value for key, value in found.items() if value is not None and key != VECTORS}
+
+    def finish(self, ctx: BatchContext, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Say whose the faces are, now that they are all known; count tokens that were never counted."""
+        if ctx.dry_run:
+            return {}
+        found: dict[str, Any] = {"tokensCounted": self._count_tokens(ctx.dataset_id)}
+        if ctx.journal.plan()["options"]["faces"] and self._reader is not None and self._reader.available():
+            found["identity"] = compare(self._store, ctx.dataset_id, self._reader.maker)
+        return found
 
 
 class Resize:

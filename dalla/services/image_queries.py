@@ -44,6 +44,7 @@ class ImageQuery(RequestBody):
     regularization: bool | None = None
     folder: str | None = Field(None, max_length=1000, description="With the folders inside it; `.`: the top alone")
     format: str | None = Field(None, max_length=16)
+    language: str | None = Field(None, max_length=16, description="Of the caption: en, de, ja … or unclear")
     min_side: int | None = Field(None, ge=0, le=100_000, description="Shorter side at least, px")
     max_side: int | None = Field(None, ge=0, le=100_000, description="Shorter side at most, px")
     parent_id: str | None = Field(None, max_length=100, description="Made from this picture")

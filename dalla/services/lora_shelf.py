@@ -151,7 +151,7 @@ class LoraShelf:
         """
         from dalla import weights
 
-        header = weights.read_header(source)
+        header = weights.read_header(source, name=f"{source.stem}.safetensors")  # an upload has another ending
         if weights.lora_format(header) is None:
             raise InvalidInput(f"{source.name} holds no LoRA weights.")
         temp = self.root / f".{secrets.token_hex(8)}.tmp"

@@ -283,5 +283,8 @@ def _facts(made: Made) -> dict[str, Any]:
 def _cleared() -> dict[str, None]:
     """What belonged to the pixels before and is not measured anew."""
     return dict.fromkeys(
-        ("faces", "faceBoxes", "faceShare", "faceSharpness", "yaw", "roll", "duplicateGroup", "duplicateDistance")
+        (
+            *("faces", "faceBoxes", "faceShare", "faceSharpness", "yaw", "roll", "faceVectors", "faceMatch"),
+            *("duplicateGroup", "duplicateDistance"),
+        )
     )

@@ -173,6 +173,7 @@ class Training:
                 "config": plan.config.model_dump(mode="json"),
                 "note": note.to_json(),
                 "fingerprint": plan.report.fingerprint,
+                "datasetId": wish.dataset_id,
             }
             who = f" of {plan.character.name}" if plan.character else ""
             title = f"Train LoRA '{plan.config.name}'{who}: {estimate['pictures']} pictures, {estimate['steps']} steps"

@@ -8,14 +8,14 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 
 from dalla.records.dataset import CaptionBatch, CaptionChange, CaptionEntry, ImageFilter
 from dalla.stores import dataset_query as query
-from dalla.stores.dataset_rows import raise_revision
+from dalla.stores.dataset_rows import LANGUAGE, of_caption, raise_revision
 from dalla.stores.dataset_tags import tag_key, tags_of
 from dalla.stores.library import Library
 from dalla.stores.schema import captions, image_metadata, image_tags, images
 from dalla.times import now_iso
 
 #: Measured of the caption, not of the picture.
-_OF_CAPTIONS = ("tokensClip", "tokensT5")
+_OF_CAPTIONS = ("tokensClip", "tokensT5", LANGUAGE)
 
 
 class SqlCaptions:
@@ -188,12 +188,15 @@ class _TagChanges:
 
     def __init__(self) -> None:
         self._pictures: list[int] = []
+        self._languages: list[dict[str, Any]] = []
         self._changed: list[dict[str, Any]] = []
         self._new: list[dict[str, Any]] = []
         self._gone: list[dict[str, Any]] = []
 
     def add(self, seq: int, before: str, after: str) -> None:
         self._pictures.append(seq)
+        if (language := of_caption(after)) is not None:
+            self._languages.append({"image_seq": seq, "metadata_key": LANGUAGE, "metadata_value": language})
         old, new = tags_of(before), tags_of(after)
         for place, tag in enumerate(new):
             if place >= len(old):
@@ -217,3 +220,5 @@ class _TagChanges:
             known = image_metadata.c  # what was counted of the old text no longer holds
             stale = delete(image_metadata).where(known.image_seq.in_(numbers), known.metadata_key.in_(_OF_CAPTIONS))
             connection.execute(stale)
+        if self._languages:
+            connection.execute(insert(image_metadata), self._languages)

@@ -136,6 +136,9 @@ def condition(dataset_id: str, where: ImageFilter) -> ColumnElement[bool]:
         tests.append(
             _measured("duplicateGroup", cast(image_metadata.c.metadata_value, Text) == json.dumps(where.group))
         )
+    if where.language is not None:
+        said = cast(image_metadata.c.metadata_value, Text) == json.dumps(where.language)
+        tests.append(_measured("language", said))
     tests += [_range(*wanted) for wanted in where.metadata]
     tests += [not_(_measured(key)) for key in where.missing]
     if where.ids is not None:

@@ -9,11 +9,15 @@ from typing import Any
 from sqlalchemy import Connection, case, delete, func, insert, select, tuple_, update
 
 from dalla.errors import NotFound
+from dalla.languages import language_of
 from dalla.records.dataset import Dataset, DatasetImage, ImagePair
 from dalla.stores import dataset_query as query
 from dalla.stores.dataset_tags import tag_rows
 from dalla.stores.schema import captions, datasets, image_metadata, image_pairs, image_tags, images
 from dalla.times import now_iso
+
+#: The measured value that says which language a caption is in.
+LANGUAGE = "language"
 
 
 def raise_revision(connection: Connection, dataset_id: str, **changes: Any) -> None:
@@ -90,6 +94,7 @@ def add(connection: Connection, new: list[DatasetImage], metadata: dict[str, dic
     if history:
         connection.execute(insert(captions), history)
     measured = [row for id, values in metadata.items() if id in numbers for row in _measures(numbers[id], values)]
+    measured += [row for image in new for row in _measures(numbers[image.id], {LANGUAGE: of_caption(image.caption)})]
     if measured:
         connection.execute(insert(image_metadata), measured)
 
@@ -110,6 +115,11 @@ def derived(connection: Connection, values: dict[str, Any], chunk: Any) -> dict[
         for name in ("filename_key", "folder", "short_side")
         if "filename" in values or name == "short_side"
     }
+
+
+def of_caption(text: str) -> str | None:
+    """Return the measured value `language` of a picture with this caption; None without one."""
+    return language_of(text) or None
 
 
 def put_metadata(connection: Connection, numbers: dict[str, int], values: dict[str, dict[str, Any]]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, Text, and_, case, cast, false, func, select
 
+from dalla.measures import STRANGER
 from dalla.records.dataset import Dataset, ImageFilter
 from dalla.stores import dataset_query as query
 from dalla.stores.dataset_tags import count_tags, tag_sets
@@ -123,11 +124,17 @@ class _Counting:
             "without": self.images - captioned,
             "locked": int(with_lock),
             "sources": _largest_first(Counter({value: int(n) for value, n in self._connection.execute(sources)})),
+            "languages": self._languages(),
             "words": {**_spread(histogram), "histogram": [{"words": w, "count": n} for w, n in histogram]},
             "duplicates": {"texts": int(texts), "images": int(alike)},
             "trigger": {"word": trigger, "count": int(with_trigger)} if trigger else None,
             **{key: self._tokens(key, limit) for key, limit in _TOKEN_LIMITS.items()},
         }
+
+    def _languages(self) -> list[dict[str, Any]]:
+        value = cast(image_metadata.c.metadata_value, Text)
+        rows = self._measured("language", value, func.count()).group_by(value)
+        return _largest_first(Counter({json.loads(name): int(n) for name, n in self._connection.execute(rows)}))
 
     def _tokens(self, key: str, limit: int) -> dict[str, Any] | None:
         histogram = sorted(Counter(int(value) for value in self._numbers(key)).items())
@@ -157,8 +164,19 @@ class _Counting:
             "none": counts[0],
             "one": counts[1],
             "many": sum(times for value, times in counts.items() if value > 1),
+            "identity": self._identity(),
             "share": self._bins("faceShare", _SHARE_EDGES),
             "yaw": self._bins("yaw", _YAW_EDGES),
+        }
+
+    def _identity(self) -> dict[str, Any]:
+        """How alike the faces are to the one the set is about (cosine of SFace vectors)."""
+        values = self._numbers("faceMatch")
+        return {
+            "measured": len(values),
+            "median": values[len(values) // 2] if values else None,
+            "strangers": bisect_left(values, STRANGER),
+            "bins": self._bins("faceMatch", [-1.0, STRANGER, 0.45, 0.6, 0.75, 1.0]) if values else [],
         }
 
     def _bins(self, key: str, edges: list[float]) -> list[dict[str, Any]]:

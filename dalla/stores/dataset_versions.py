@@ -13,6 +13,8 @@ from dalla.stores.library import Library
 from dalla.stores.schema import dataset_exports, dataset_versions, datasets
 from dalla.times import now_iso
 
+#: The format of the row that stands for a deleted export.
+_GONE = ""
 _EXPORT_CHANGEABLE = set(DatasetExport.model_fields) - {"id", "dataset_id", "number", "created_at"}
 
 
@@ -56,7 +58,7 @@ class SqlDatasetVersions:
         query = select(dataset_versions.c.entries).where(dataset_versions.c.dataset_id == dataset_id)
         with self._library.read() as connection:
             lists = connection.execute(query).scalars()
-            return {entry["path"] for entries in lists for entry in entries if entry.get("path")}
+            return {key for entries in lists for entry in entries for key in _keys(entry)}
 
     # ------------------------------------------------------------------ exports
 
@@ -73,13 +75,14 @@ class SqlDatasetVersions:
         if unknown:
             raise TypeError(f"not columns of exports that may change: {', '.join(sorted(unknown))}")
         with self._library.write() as connection:
-            changed = update(dataset_exports).where(dataset_exports.c.id == id).values(changes)
+            there = (dataset_exports.c.id == id) & (dataset_exports.c.format != _GONE)
+            changed = update(dataset_exports).where(there).values(changes)
             row = connection.execute(changed.returning(*dataset_exports.c)).one_or_none()
         return _export(row, id)
 
     def export(self, dataset_id: str, number: int) -> DatasetExport:
         rows = dataset_exports
-        query = select(rows).where(rows.c.dataset_id == dataset_id, rows.c.number == number)
+        query = select(rows).where(rows.c.dataset_id == dataset_id, rows.c.number == number, rows.c.format != _GONE)
         with self._library.read() as connection:
             row = connection.execute(query).one_or_none()
         if row is None:
@@ -87,15 +90,23 @@ class SqlDatasetVersions:
         return _export(row, "")
 
     def exports(self, dataset_id: str) -> list[DatasetExport]:
-        query = select(dataset_exports).where(dataset_exports.c.dataset_id == dataset_id)
+        mine = dataset_exports.c.dataset_id == dataset_id
+        query = select(dataset_exports).where(mine, dataset_exports.c.format != _GONE)
         with self._library.read() as connection:
             return [_export(row, "") for row in connection.execute(query.order_by(dataset_exports.c.number.desc()))]
 
     def delete_export(self, id: str) -> DatasetExport:
-        gone = delete(dataset_exports).where(dataset_exports.c.id == id).returning(*dataset_exports.c)
+        """Remove an export. Of the newest one a row without content stays: its number is never given again."""
+        rows = dataset_exports
         with self._library.write() as connection:
-            row = connection.execute(gone).one_or_none()
-        return _export(row, id)
+            row = connection.execute(select(rows).where(rows.c.id == id, rows.c.format != _GONE)).one_or_none()
+            gone = _export(row, id)
+            nothing: dict[str, Any] = {"format": _GONE, "options": {}, "filename": "", "path": "", "sha256": ""}
+            connection.execute(update(rows).where(rows.c.id == id).values(**nothing, size_bytes=0, task_id=None))
+            mine = rows.c.dataset_id == gone.dataset_id
+            newest = connection.execute(select(func.max(rows.c.number)).where(mine)).scalar_one()
+            connection.execute(delete(rows).where(mine, rows.c.format == _GONE, rows.c.number < newest))
+        return gone
 
 
 def _next(connection: Connection, table: Table, dataset_id: str) -> int:
@@ -111,3 +122,8 @@ def _export(row: Any, id: str) -> DatasetExport:
     if row is None:
         raise NotFound.of("export", id)
     return DatasetExport.model_validate(row._asdict())
+
+
+def _keys(entry: dict[str, Any]) -> list[str]:
+    """The files an entry of a version names: the picture's and its mask's."""
+    return [key for key in (entry.get("path"), (entry.get("mask") or {}).get("path")) if key]

@@ -45,6 +45,7 @@ class SqlIdempotency:
             raise Conflict(
                 "The first request with this Idempotency-Key is still running.",
                 remedy="Wait for its answer, then ask again.",
+                retry_after=1,
             )
         return held.answer  # type: ignore[no-any-return]
 

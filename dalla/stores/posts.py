@@ -330,6 +330,11 @@ class SqlPosts:
             found["held"] = connection.execute(held).scalar_one()
         return {status: found.get(status, 0) for status in (*POST_TRANSITIONS, "held")}
 
+    def counts_by_platform(self) -> list[tuple[str, str, int]]:
+        query = select(posts.c.platform, posts.c.status, func.count()).group_by(posts.c.platform, posts.c.status)
+        with self._library.read() as connection:
+            return [(platform, status, count) for platform, status, count in connection.execute(query)]
+
     def last_published(self, character_id: str, platform: str) -> Post | None:
         mine = and_(posts.c.character_id == character_id, posts.c.platform == platform, posts.c.status == "published")
         return self._first(select(posts).where(mine).order_by(posts.c.published_at.desc(), posts.c.seq.desc()))

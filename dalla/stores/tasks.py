@@ -49,6 +49,7 @@ class SqlTasks:
         statuses: list[str] | None = None,
         kind: str | None = None,
         character_id: str | None = None,
+        quarantined: bool | None = None,
         limit: int = 50,
         cursor: str | None = None,
     ) -> tuple[list[Job], str | None, int]:
@@ -60,6 +61,8 @@ class SqlTasks:
             tests.append(tasks.c.kind == kind)
         if character_id is not None:
             tests.append(tasks.c.character_id == character_id)
+        if quarantined is not None:
+            tests.append(tasks.c.quarantined.is_(quarantined))
         query = select(tasks).where(*tests).order_by(tasks.c.created_at.desc(), tasks.c.seq.desc()).limit(limit + 1)
         if cursor:
             query = query.where(tuple_(tasks.c.created_at, tasks.c.seq) < tuple_(*cursors.decode(cursor, _ORDER)))
@@ -160,6 +163,34 @@ class SqlTasks:
         with self._library.read() as connection:
             found = {s: n for s, n in connection.execute(select(tasks.c.status, func.count()).group_by(tasks.c.status))}
         return {status: found.get(status, 0) for status in sorted(ACTIVE | FINISHED)}
+
+    def depth(self) -> dict[str, dict[str, int]]:
+        active = tasks.c.status.in_(sorted(ACTIVE))
+        query = select(tasks.c.lane, tasks.c.status, func.count()).where(active).group_by(tasks.c.lane, tasks.c.status)
+        found: dict[str, dict[str, int]] = {}
+        with self._library.read() as connection:
+            for lane, status, count in connection.execute(query):
+                found.setdefault(lane, dict.fromkeys(sorted(ACTIVE), 0))[status] = count
+        return found
+
+    def kinds(self) -> list[tuple[str, str, int]]:
+        query = select(tasks.c.kind, tasks.c.status, func.count()).group_by(tasks.c.kind, tasks.c.status)
+        with self._library.read() as connection:
+            return [(kind, status, count) for kind, status, count in connection.execute(query)]
+
+    def release(self, id: str) -> Job:
+        change = (
+            update(tasks)
+            .where(tasks.c.id == id, tasks.c.quarantined.is_(True), tasks.c.status.in_(sorted(FINISHED)))
+            .values(quarantined=False)
+            .returning(*tasks.c)
+        )
+        with self._library.write() as connection:
+            row = connection.execute(change).one_or_none()
+        if row is not None:
+            return _job(row)
+        self.get(id)
+        raise Conflict("This task is not quarantined.")
 
     def delete_finished(self, before: str) -> int:
         old = delete(tasks).where(tasks.c.status.in_(sorted(FINISHED)), tasks.c.finished_at < before)

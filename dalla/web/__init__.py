@@ -10,6 +10,9 @@ from dalla.settings import Settings
 def install(app: OpenAPI, settings: Settings) -> None:
     """Register guards, error handlers and every resource."""
     from dalla.web import (
+        access,
+        auth,
+        backups,
         calendar,
         captions,
         characters,
@@ -22,8 +25,10 @@ def install(app: OpenAPI, settings: Settings) -> None:
         guard,
         image_batches,
         images,
+        logs,
         lora,
         media,
+        metrics,
         notifications,
         pages,
         payload,
@@ -33,18 +38,27 @@ def install(app: OpenAPI, settings: Settings) -> None:
         prompts,
         public_media,
         publish,
+        queries,
+        rate_limits,
         scheduler,
+        shelf,
+        storage,
         system,
         tasks,
         webhooks,
     )
+    from dalla.web import settings as settings_routes
 
     payload.install(app)
     problems.install(app)
-    guard.install(app, settings)
+    metrics.install(app)
+    guard.install(app, settings, access.check)
+    rate_limits.install(app)
+    queries.install(app)
     app.register_blueprint(pages.bp)
     app.register_blueprint(public_media.bp)
     for part in (
+        auth,
         characters,
         generate,
         media,
@@ -66,10 +80,19 @@ def install(app: OpenAPI, settings: Settings) -> None:
         webhooks,
         tasks,
         events,
+        logs,
+        metrics,
         system,
     ):
         app.register_api(part.bp)
     app.register_api(lora.shelf)
+    app.register_api(storage.bp)
+    app.register_api(storage.restart)
+    app.register_api(backups.bp)
+    app.register_api(shelf.bp)
+    app.register_api(shelf.pins)
+    shelf.install(app)
     app.register_api(tasks.plain)
+    app.register_api(settings_routes.bp)
     app.register_api(dataset_import.uploads)
     app.wsgi_app = datasets.ShortAddresses(app.wsgi_app)  # type: ignore[method-assign]

@@ -6,8 +6,7 @@ that build addresses from them cost more than everything else together, and most
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from flask import Flask
@@ -16,51 +15,39 @@ from flask_openapi3 import OpenAPI
 from flask_openapi3.utils import parse_parameters
 from werkzeug.routing import Rule
 
-_lock = threading.Lock()
+Note = dict[str, Any]
 
 
 class APIBlueprint(Documented):
-    """A blueprint that remembers what its routes say about themselves until `document()`."""
+    """A blueprint that remembers what its routes say about themselves; `routes` tells it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._undocumented: list[tuple[str, Callable[..., Any], dict[str, Any]]] = []
+        self.notes: list[tuple[str, Note]] = []
 
     def _collect_openapi_info(self, rule: str, func: Callable[..., Any], **about: Any) -> Any:
-        self._undocumented.append((rule, func, about))
+        self.notes.append((f"{self.url_prefix or ''}{rule}", {**about, "tags": about.get("tags") or self.abp_tags}))
         return parse_parameters(func, doc_ui=False)
-
-    def document(self) -> None:
-        """Fill `paths`, `tags` and `components_schemas`."""
-        with _lock:
-            while self._undocumented:
-                rule, func, about = self._undocumented[0]
-                super()._collect_openapi_info(rule, func, **about)
-                del self._undocumented[0]
 
 
 class Application(OpenAPI):
-    """The Flask app; its document is complete as soon as somebody reads `api_doc`."""
+    """The Flask app; `dalla.web.openapi` makes its document from `parts` when somebody asks for it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._parts: list[APIBlueprint] = []
+        self.parts: list[APIBlueprint] = []
 
     def register_api(self, api: APIBlueprint, **options: Any) -> None:  # type: ignore[override]
-        """Register the routes of a blueprint now, what they say about themselves later."""
-        self._parts.append(api)
+        """Register the routes of a blueprint now; what they say about themselves is asked later."""
+        self.parts.append(api)
         self.register_blueprint(api, **options)
 
-    def generate_spec_json(self) -> None:
-        """Build the document from the parts, in the order they were registered."""
-        for part in self._parts:
-            part.document()
-            new = [tag for tag in part.tags if tag.name not in self.tag_names]
-            self.tags.extend(new)
-            self.tag_names.extend(tag.name for tag in new)
-            self.paths.update(part.paths)
-            self.components_schemas.update(part.components_schemas)
-        super().generate_spec_json()
+
+def routes(app: Flask) -> Iterator[tuple[str, str, Note]]:
+    """Yield (rule, method, what was said where it was written: `summary`, `tags`) of every documented route."""
+    for part in getattr(app, "parts", ()):
+        for rule, note in part.notes:
+            yield rule, str(note["method"]), note
 
 
 class LazyRule(Rule):

@@ -11,6 +11,7 @@ from dalla.errors import InvalidInput
 from dalla.records.base import RequestBody
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.payload import idempotent
 
 bp = APIBlueprint("captions", __name__, url_prefix="/api", abp_tags=[Tag(name="Captions")])
 
@@ -45,6 +46,7 @@ class EnginesQuery(RequestBody):
 
 
 @bp.post("/generate-caption", summary="Write a caption")
+@idempotent()
 def generate_caption(body: CaptionBody):
     if body.save and not (body.media_id or body.prompt_id):
         raise InvalidInput.field("save", "Name the picture (mediaId) or the prompt (promptId) to save it with.")

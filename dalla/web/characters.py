@@ -7,16 +7,20 @@ from typing import Any
 from flask import Response, request
 from flask_openapi3 import Tag
 from pydantic import Field
+from pydantic.alias_generators import to_camel
 
 from dalla.errors import InvalidInput
 from dalla.records.base import RequestBody
-from dalla.records.character import Character
+from dalla.records.character import SECRET_FIELDS, Character
 from dalla.web import etags
+from dalla.web.access import PUBLISH, require
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.payload import IdPath, ListQuery, created, plain_list
+from dalla.web.payload import IdPath, ListQuery, created, idempotent, plain_list
 
 bp = APIBlueprint("characters", __name__, url_prefix="/api/characters", abp_tags=[Tag(name="Characters")])
+
+ACCOUNT_FIELDS = ("instagram_account_id", "twitter_account_id", *SECRET_FIELDS)
 
 
 class PromptSettingsBody(RequestBody):
@@ -112,7 +116,9 @@ def list_characters(query: CharacterList):
 
 
 @bp.post("", summary="Create a character")
+@idempotent()
 def create_character(body: CharacterWithId):
+    _check_accounts(body.values(), {})
     character = services().characters.create(body.values())
     services().connections.keys_changed(character.id)
     return created(services().characters.public(character), f"/api/characters/{character.id}")
@@ -159,8 +165,20 @@ def restore_character(path: IdPath):
     return _answer(services().characters.restore(path.id))
 
 
+def _check_accounts(values: dict[str, Any], shown: dict[str, Any]) -> None:
+    """Refuse to change which accounts are posted to, and with which keys, without the right to publish.
+
+    `shown` is the record as GET answers it: one that is sent back unchanged changes nothing.
+    """
+    changed = [field for field in ACCOUNT_FIELDS if field in values and (values[field] or None) != (shown.get(to_camel(field)) or None)]  # fmt: skip
+    if changed or (shown.get("dryRun") and values.get("dry_run") is False):
+        require(PUBLISH, "Changing the accounts of a character")
+
+
 def _changed(id: str, body: CharacterBody) -> Response:
-    character = services().characters.update(id, body.values(), if_match=request.headers.get("If-Match"))
+    characters, values = services().characters, body.values()
+    _check_accounts(values, characters.public(characters.get(id)))
+    character = characters.update(id, values, if_match=request.headers.get("If-Match"))
     services().connections.keys_changed(id)  # new keys may mend an account that was stopped
     return _answer(character)
 

@@ -88,6 +88,7 @@ def list_caption_batches(path: IdPath, query: BatchesQuery):
 
 
 @bp.post("/datasets/<id>/caption-batches/<batch_id>/undo", summary="Take back what was written together")
+@idempotent()
 def undo_caption_batch(path: BatchPath):
     return services().dataset_captions.undo_batch(path.id, path.batch_id)
 

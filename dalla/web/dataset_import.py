@@ -14,6 +14,7 @@ from dalla.errors import BadRequest, InvalidInput
 from dalla.records.base import RequestBody
 from dalla.services.uploads import MAX_OPEN, Upload
 from dalla.web import problems
+from dalla.web.access import ADMIN, require
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, accepted, idempotent
@@ -55,6 +56,10 @@ class OffsetQuery(RequestBody):
     offset: int = Field(0, ge=0, le=2**53, description="Where the bytes of this request belong")
 
 
+class FetchBody(RequestBody):
+    urls: list[str] | str = Field(description="Addresses of pictures or zips; as a list, or as a text with one a line")
+
+
 class CheckBody(RequestBody):
     repair: bool = Field(False, description="Also repair what does not fit")
 
@@ -75,6 +80,7 @@ def import_plan():
 
 
 @bp.post("/upload", summary="Import a zip or several pictures sent with the request")
+@idempotent()
 def import_upload():
     if not _is_form():
         raise BadRequest("Send multipart/form-data with the files; already uploaded ones go to /api/datasets/import.")
@@ -135,9 +141,12 @@ def _body() -> tuple[ImportBody, list[dict[str, str]]]:
 
 def _validated(values: dict[str, Any]) -> ImportBody:
     try:
-        return ImportBody.model_validate(values)
+        body = ImportBody.model_validate(values)
     except ValidationError as exc:
         raise problems.invalid(exc) from exc
+    if body.path:  # it may name any folder that the app can read
+        require(ADMIN, "Importing a folder or file of the computer the app runs on")
+    return body
 
 
 # ---------------------------------------------------------------- checking
@@ -149,6 +158,7 @@ def check_dataset(path: IdPath):
 
 
 @bp.post("/<id>/check", summary="Read every file of a dataset and compare it; with repair, put right what can be")
+@idempotent()
 def start_check(path: IdPath):
     values = request.get_json(silent=True) if request.content_length else {}
     try:
@@ -162,9 +172,19 @@ def start_check(path: IdPath):
 
 
 @uploads.post("", summary="Begin an upload that may be interrupted and gone on with")
+@idempotent()
 def create_upload(body: UploadBody):
     upload = services().uploads.create(body.name, body.size, body.sha256)
     return _shown(upload), 201, {"Location": f"/api/uploads/{upload.id}"}
+
+
+@uploads.post(
+    "/fetch", summary="Fetch pictures or zips from addresses into uploads, as a task; then plan and import them"
+)
+@idempotent()
+def fetch_uploads(body: FetchBody):
+    text = body.urls if isinstance(body.urls, str) else "\n".join(body.urls)
+    return accepted(services().url_uploads.start(text))
 
 
 @uploads.get("/<id>", summary="How much of an upload is here")

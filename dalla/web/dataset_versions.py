@@ -85,6 +85,7 @@ def get_version(path: VersionPath, query: CompareQuery):
 @bp.post(
     "/<id>/versions/<number>/restore", summary="Make the dataset what it was in a version; a large one as a task (202)"
 )
+@idempotent()
 def restore_version(path: NumberPath):
     versions = services().dataset_versions
     if wants_async() or versions.size(path.id, path.number) > AT_ONCE:

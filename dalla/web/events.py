@@ -15,12 +15,15 @@ from pydantic import Field
 
 from dalla.errors import Unavailable
 from dalla.records.base import RequestBody
+from dalla.records.user import READ
+from dalla.web.access import identity
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 
 bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])
 
 KEEP_ALIVE_SECONDS = 15.0
+LOOK_AGAIN_SECONDS = 10.0  # so often a stream asks whether its session still may read
 MAX_STREAMS = 24  # each holds a server thread; browsers share one between their tabs
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
@@ -36,7 +39,7 @@ def events(query: EventsQuery):
         raise Unavailable(
             "Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30
         )
-    container = services()
+    container, who = services(), identity()
     bus = container.events
     given = request.headers.get("Last-Event-ID") or query.last_event_id or ""
     # Ids carry the run of the app: after a restart they begin again, and a stale one must not match.
@@ -53,8 +56,13 @@ def events(query: EventsQuery):
         try:
             first, position = (b"", resume) if resume is not None else snapshot()
             yield b"retry: 2000\n\n" + first
-            quiet_since = time.monotonic()
+            quiet_since = looked_at = time.monotonic()
             while not bus.closed:
+                if time.monotonic() - looked_at >= LOOK_AGAIN_SECONDS:
+                    now = container.auth.still(who)
+                    if now is None or not now.may(READ):
+                        break  # signed out, disabled, expired: the browser asks again and is told so
+                    looked_at = time.monotonic()
                 fresh, complete = bus.since(position, timeout=1.0)
                 if not complete:
                     first, position = snapshot()

@@ -1,7 +1,7 @@
 """What every request passes before a view: its id, who may ask, how large and of what kind it may be.
 
-Accounts are not here. Until they exist the app only listens on loopback, and these checks keep web
-pages from elsewhere out: the Host must be ours (DNS rebinding) and a browser's Origin must match it.
+Web pages from elsewhere are kept out: the Host must be ours (DNS rebinding) and a browser's Origin must
+match it. Who may do what is decided by `access.py`, which is asked after that and before a body is read.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, request
@@ -19,6 +20,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from dalla import log
 from dalla.errors import BadRequest, Forbidden, TooLarge, UnsupportedMedia
 from dalla.settings import Settings
+from dalla.web.peer import LOOPBACK, forwarded
 
 logger = logging.getLogger("dalla.web")
 
@@ -28,20 +30,10 @@ IMAGE_JSON_LIMIT = 32 * 1024 * 1024
 _IMAGE_JSON = re.compile(r"/api/(?:post-to-[a-z]+|lora/(?:v2/)?train)/?\Z")
 UPLOAD_LIMIT = 512 * 1024 * 1024
 #: Pieces of resumable uploads come as raw bytes, whatever content type a client puts on them.
-_RAW = re.compile(r"/api/uploads/[A-Za-z0-9_]+\Z")
+_RAW = re.compile(r"/api/(?:uploads/[A-Za-z0-9_]+|images/[A-Za-z0-9_]+/mask)\Z")
 RAW_LIMIT = 64 * 1024 * 1024
-LOOPBACK = {"127.0.0.1", "localhost", "::1", "[::1]"}
 #: What the internet may read under PUBLIC_BASE_URL: prepared pictures by signed address, and that fetching is allowed.
 PUBLIC_PATHS = ("/public/", "/robots.txt")
-_FORWARDED = (
-    "X-Forwarded-For",
-    "X-Forwarded-Host",
-    "X-Forwarded-Proto",
-    "Forwarded",
-    "Via",
-    "CF-Connecting-IP",
-    "X-Real-IP",
-)
 UNSAFE = {"POST", "PUT", "PATCH", "DELETE"}
 
 CSP = (
@@ -50,14 +42,15 @@ CSP = (
 )
 
 
-def install(app: Flask, settings: Settings) -> None:
-    """Add the checks before, and the headers after, every request."""
+def install(app: Flask, settings: Settings, allow: Callable[[], Response | None] | None = None) -> None:
+    """Add the checks before, and the headers after, every request. `allow` decides whether this caller may do this:
+    it raises, or returns an answer to give instead."""
     allowed = LOOPBACK | {name.strip().lower() for name in settings.allowed_hosts.split(",") if name.strip()}
     if settings.host not in ("0.0.0.0", "::", ""):
         allowed.add(settings.host.lower())
 
     @app.before_request
-    def check() -> None:
+    def check() -> Response | None:
         g.began = time.perf_counter()
         given = request.headers.get("X-Request-Id", "")
         log.request_id.set(
@@ -65,8 +58,10 @@ def install(app: Flask, settings: Settings) -> None:
         )
         _check_host(allowed, urlsplit(settings.public_base_url).hostname or "" if settings.public_base_url else "")
         _check_origin()
-        if request.method in UNSAFE:
+        answer = allow() if allow is not None else None
+        if answer is None and request.method in UNSAFE:
             _check_body()
+        return answer
 
     @app.after_request
     def finish(response: Response) -> Response:
@@ -90,7 +85,7 @@ def _check_host(allowed: set[str], public: str) -> None:
     anybody = request.method in ("GET", "HEAD") and request.path.startswith(PUBLIC_PATHS)
     if public and anybody and host == public.lower():
         return
-    if public and not anybody and host in LOOPBACK and any(name in request.headers for name in _FORWARDED):
+    if public and not anybody and host in LOOPBACK and forwarded():
         # A proxy that rewrites the Host would hand the whole app to everybody.
         raise Forbidden(
             "Through the public address only prepared pictures can be fetched.",

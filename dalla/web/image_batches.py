@@ -89,6 +89,7 @@ def batch_results(path: TaskPath, query: ResultsQuery):
 
 
 @bp.post("/images/batch-process/<task_id>/undo", summary="Take a batch back (202; a task)")
+@idempotent()
 def undo_batch(path: TaskPath):
     return accepted(services().image_batches.undo(path.task_id))
 

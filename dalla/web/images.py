@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import send_file
+from flask import request, send_file
 from flask_openapi3 import Tag
 from pydantic import ConfigDict, Field
 
-from dalla.errors import InvalidInput
+from dalla.errors import InvalidInput, TooLarge
+from dalla.imaging import MAX_BYTES
 from dalla.records.base import RequestBody
 from dalla.services.datasets import BULK_LIMIT
 from dalla.web import etags
@@ -136,6 +137,28 @@ def image_file(path: IdPath, query: FileQuery):
         download_name=image.filename.rsplit("/", 1)[-1],
     )
     return cached(response, query.v, image.sha256)
+
+
+@bp.get("/<id>/mask", summary="The mask of a picture: white counts in training, black does not")
+def image_mask(path: IdPath, query: FileQuery):
+    facts, file = services().dataset_masks.file(path.id)
+    response = send_file(file, conditional=True, etag=facts["sha256"], as_attachment=query.download)
+    return cached(response, query.v, facts["sha256"])
+
+
+@bp.put("/<id>/mask", summary="Give a picture a mask (the raw body is a picture of the same shape)")
+def put_image_mask(path: IdPath):
+    data = request.stream.read(MAX_BYTES + 1)
+    if not data:
+        raise InvalidInput("The request has no body.", remedy="Send the mask as the body: PNG, WebP or JPEG.")
+    if len(data) > MAX_BYTES:
+        raise TooLarge(f"A mask may have {MAX_BYTES / 1e6:.0f} MB.")
+    return etags.answer(services().datasets.public_image(services().dataset_masks.put(path.id, data)))
+
+
+@bp.delete("/<id>/mask", summary="Take the mask of a picture away")
+def delete_image_mask(path: IdPath):
+    return etags.answer(services().datasets.public_image(services().dataset_masks.remove(path.id)))
 
 
 @bp.get("/<id>/thumb", summary="A thumbnail (size=s: 320 px, m: 960 px; WebP)")

@@ -224,8 +224,9 @@ def lora_pause(path: IdPath):
 
 
 @bp.post("/lora/train/<id>/resume", summary="Go on with a paused, failed, stopped or interrupted run")
+@idempotent()
 def lora_resume(path: IdPath):
-    return _run(services().training.resume(path.id)), 202
+    return _run(services().training.resume(path.id)), 202, {}
 
 
 @bp.post("/lora/train/<id>/cancel", summary="Stop a run; `keep` says what becomes of it")
@@ -239,15 +240,17 @@ def lora_cancel(path: IdPath):
 
 
 @bp.post("/lora/train/<id>/save", summary="Write a checkpoint after the present step")
+@idempotent()
 def lora_save(path: IdPath):
     services().training.save(path.id)
-    return {"success": True}, 202
+    return {"success": True}, 202, {}
 
 
 @bp.post("/lora/train/<id>/sample", summary="Draw the sample pictures after the present step")
+@idempotent()
 def lora_sample(path: IdPath):
     services().training.sample(path.id)
-    return {"success": True}, 202
+    return {"success": True}, 202, {}
 
 
 def _run(job: Any) -> dict[str, Any]:
@@ -272,6 +275,7 @@ def lora_checkpoint_file(path: StepPath):
 
 
 @bp.post("/lora/train/<id>/checkpoints/<int:step>/use", summary="Put the LoRA of a checkpoint on the shelf and use it")
+@idempotent()
 def lora_checkpoint_use(path: StepPath):
     lora = services().training.use_checkpoint(path.id, path.step)
     return lora, 201, {"Location": f"/api/loras/{lora['name']}"}

@@ -282,6 +282,7 @@ def list_collections():
 
 
 @bp.post("/collections", summary="Create a collection")
+@idempotent()
 def create_collection(body: CollectionBody):
     made = services().gallery.save_collection(body.name)
     return created(made.to_json(), f"/api/collections/{made.id}")

@@ -9,8 +9,6 @@ from typing import Any
 from flask import Blueprint, Response, current_app, redirect, send_from_directory
 from werkzeug.exceptions import NotFound
 
-from dalla import errors
-
 STATIC = Path(__file__).resolve().parent.parent.parent / "static"
 _PAGE = re.compile(r"[a-z][a-z0-9-]*\.html\Z")
 
@@ -49,7 +47,10 @@ def docs() -> Response:
 
 @bp.get("/api/openapi.json")
 def openapi() -> dict:
-    return {**current_app.api_doc, "x-errors": errors.catalogue()}  # type: ignore[attr-defined]
+    """The description of this API (OpenAPI 3.1)."""
+    from dalla.web.openapi import document  # made when it is first asked for
+
+    return document(current_app)
 
 
 def _page(name: str) -> Response:

@@ -18,6 +18,7 @@ from dalla.errors import DallaError
 from dalla.records.base import RequestBody
 from dalla.records.job import Job
 from dalla.times import now_iso
+from dalla.web.access import own_key
 from dalla.web.context import services
 
 logger = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def idempotent(
             key = request.headers.get("Idempotency-Key", "")[:200]
             if not key:
                 return view(*args, **kwargs)
+            key = own_key(key)
             store = services().idempotency
             content = f"{request.method} {request.full_path}".encode() + b"\0" + request.get_data(cache=True)
             first = store.begin(key, sha256(content).hexdigest(), now_iso())

@@ -188,6 +188,11 @@ def _answer(post: Post, status: int = 200, *, full: bool = False) -> Response:
     return etags.answer(services().posts.public(post, full=full), str(post.revision), status)
 
 
+def _settled(post: Post) -> tuple[dict[str, Any], int, dict[str, str]]:
+    """Answer a post in the form whose repetition can be kept by its Idempotency-Key."""
+    return services().posts.public(post), 200, {"ETag": f'"{post.revision}"'}
+
+
 def _wake(post: Post) -> Post:
     """Let what is due go at once instead of at the next tick."""
     if post.status == "scheduled" and (post.due_at or "") <= now_iso():
@@ -310,6 +315,7 @@ def check_post(body: CheckBody):
 
 
 @bp.post("/bulk", summary="Approve, cancel, delete or schedule many")
+@idempotent()
 def bulk_posts(body: BulkBody):
     answer = services().posts.bulk(body.action, body.ids, at=body.scheduled_at)
     services().publishing.wake()
@@ -351,18 +357,21 @@ def _if_match(id: str) -> int | None:
 
 
 @bp.post("/<id>/approve", summary="Let a draft go out")
+@idempotent()
 def approve_post(path: IdPath):
-    return _answer(_wake(services().posts.approve_one(path.id)))
+    return _settled(_wake(services().posts.approve_one(path.id)))
 
 
 @bp.post("/<id>/schedule", summary="Plan a post for a time")
+@idempotent()
 def schedule_post(path: IdPath, body: ScheduleBody):
-    return _answer(_wake(services().posts.schedule(path.id, body.scheduled_at)))
+    return _settled(_wake(services().posts.schedule(path.id, body.scheduled_at)))
 
 
 @bp.post("/<id>/retry", summary="Try a failed, missed, cancelled or rehearsed post again")
+@idempotent()
 def retry_post(path: IdPath):
-    return _answer(_wake(services().posts.retry(path.id)))
+    return _settled(_wake(services().posts.retry(path.id)))
 
 
 @bp.post("/<id>/cancel", summary="Take a post out of the plan, or stop it while nothing is live")
@@ -371,6 +380,7 @@ def cancel_post(path: IdPath):
 
 
 @bp.post("/<id>/duplicate", summary="Make a draft with the same content")
+@idempotent()
 def duplicate_post(path: IdPath):
     post = services().posts.duplicate(path.id)
     return created(services().posts.public(post), f"/api/posts/{post.id}", ETag=f'"{post.revision}"')
@@ -388,6 +398,7 @@ def publish_post(path: IdPath, query: WaitQuery):
 
 
 @bp.post("/<id>/confirm", summary="Settle an unconfirmed post: it is live, or it is not")
+@idempotent()
 def confirm_post(path: IdPath, body: ConfirmBody):
     reference = body.permalink or body.platform_post_id
     if body.posted and not reference:
@@ -397,4 +408,4 @@ def confirm_post(path: IdPath, body: ConfirmBody):
     except DallaError as exc:
         exc.extra.setdefault("postId", path.id)
         raise
-    return _answer(post)
+    return _settled(post)

@@ -47,6 +47,8 @@ def respond(problem: Problem) -> Response:
     """Answer a problem, with the request id and the headers that belong to it."""
     problem = {**problem, "requestId": log.request_id.get()}
     response = Response(orjson.dumps(problem), status=problem["status"], content_type="application/problem+json")
+    if problem["status"] == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     if "retryAfter" in problem:
         response.headers["Retry-After"] = str(max(1, round(problem["retryAfter"])))
     elif problem["status"] == 503:

@@ -194,6 +194,7 @@ def _delete(id: str) -> dict[str, Any]:
 
 
 @bp.post("/prompts/<id>/caption", summary="Write a new caption; the old one is kept in `captions`")
+@idempotent()
 def caption_prompt(path: IdPath, body: CaptionWish):
     prompts = services().prompts
     prompt, result = prompts.caption(

@@ -13,10 +13,11 @@ from dalla.errors import InvalidInput, NotFound
 from dalla.ids import check_id
 from dalla.records.base import RequestBody
 from dalla.records.job import Job, Status
+from dalla.web.access import require_task
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import log_text
-from dalla.web.payload import IdPath, PageQuery
+from dalla.web.payload import IdPath, PageQuery, idempotent
 
 tag = Tag(name="Background tasks")
 bp = APIBlueprint("tasks", __name__, url_prefix="/api/tasks", abp_tags=[tag])
@@ -40,6 +41,11 @@ class LogQuery(RequestBody):
 
 def _answer(job: Job) -> dict:
     return services().jobs.public(job)
+
+
+def _allowed(id: str) -> None:
+    """Refuse whoever may not start such a task: to run a restore or a post again is to do it."""
+    require_task(services().jobs.get(id).kind)
 
 
 @bp.get("", summary="List tasks, newest first")
@@ -69,16 +75,20 @@ def get_task(path: IdPath, query: WaitQuery):
 
 @bp.post("/<id>/cancel", summary="Ask a task to stop")
 def cancel_task(path: IdPath):
+    _allowed(path.id)
     return _answer(services().jobs.cancel(path.id)), 202
 
 
 @bp.post("/<id>/retry", summary="Run a failed, cancelled or interrupted task again")
+@idempotent()
 def retry_task(path: IdPath):
-    return _answer(services().jobs.retry(path.id)), 202
+    _allowed(path.id)
+    return _answer(services().jobs.retry(path.id)), 202, {}
 
 
 @bp.post("/<id>/dismiss", summary="Take a task out of quarantine without running it")
 def dismiss_task(path: IdPath):
+    _allowed(path.id)
     return _answer(services().jobs.dismiss(path.id))
 
 

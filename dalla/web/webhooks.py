@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Response
 from flask_openapi3 import Tag
@@ -11,9 +12,10 @@ from pydantic import Field
 from dalla.records.base import RequestBody
 from dalla.records.notice import WEBHOOK_EVENTS
 from dalla.web import etags
+from dalla.web.access import ADMIN, identity
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.payload import IdPath, PageQuery, created
+from dalla.web.payload import IdPath, PageQuery, created, idempotent
 
 bp = APIBlueprint("webhooks", __name__, url_prefix="/api/webhooks", abp_tags=[Tag(name="Webhooks")])
 
@@ -42,7 +44,7 @@ class DeliveryPath(IdPath):
 
 @bp.get("", summary="List webhooks")
 def list_webhooks():
-    return {"items": services().notices.webhooks(), "events": list(WEBHOOK_EVENTS)}
+    return {"items": [_shown(hook) for hook in services().notices.webhooks()], "events": list(WEBHOOK_EVENTS)}
 
 
 @bp.post("", summary="Add a webhook; the answer holds its signing secret, once")
@@ -55,7 +57,15 @@ def add_webhook(body: WebhookBody):
 
 @bp.get("/<id>", summary="Read a webhook")
 def get_webhook(path: IdPath):
-    return etags.answer(services().notices.webhook(path.id))
+    return etags.answer(_shown(services().notices.webhook(path.id)))
+
+
+def _shown(hook: dict[str, Any]) -> dict[str, Any]:
+    """Leave the host of the address to those who may not change it: the rest is often a key (Slack, Discord)."""
+    if identity().may(ADMIN):
+        return hook
+    parts = urlsplit(hook["url"])
+    return {**hook, "url": f"{parts.scheme}://{parts.hostname or ''}/…"}
 
 
 @bp.patch("/<id>", summary="Change a webhook")
@@ -99,6 +109,7 @@ def new_secret(path: IdPath):
 
 
 @bp.post("/<id>/test", summary="Send a test event now and say how it went")
+@idempotent()
 def test_webhook(path: IdPath):
     notices = services().notices
     return notices.public_delivery(notices.test(path.id))
@@ -116,6 +127,7 @@ def list_deliveries(path: IdPath, query: PageQuery):
 
 
 @bp.post("/<id>/deliveries/<delivery_id>/retry", summary="Send a failed delivery again")
+@idempotent()
 def retry_delivery(path: DeliveryPath):
     notices = services().notices
-    return notices.public_delivery(notices.redeliver(path.id, path.delivery_id)), 202
+    return notices.public_delivery(notices.redeliver(path.id, path.delivery_id)), 202, {}

@@ -82,7 +82,7 @@ export async function request(method, path, options = {}) {
     throw new NetworkError();
   }
   const data = await parse(response.status, response.headers.get("Content-Type") || "", () => response.text());
-  if (!response.ok) throw failure(response.status, data, response.headers.get("Retry-After"));
+  if (!response.ok) throw failure(method, response.status, data, response.headers.get("Retry-After"));
   return full ? { data, etag: response.headers.get("ETag"), status: response.status, headers: response.headers } : data;
 }
 
@@ -104,12 +104,13 @@ async function parse(status, type, text) {
   }
 }
 
-/** @param {number} status @param {any} data @param {string|null} retryAfter */
-function failure(status, data, retryAfter) {
+/** @param {string} method @param {number} status @param {any} data @param {string|null} retryAfter */
+function failure(method, status, data, retryAfter) {
   const problem = data && typeof data === "object" ? data : {};
   if (problem.retryAfter === undefined && retryAfter && Number.isFinite(Number(retryAfter))) problem.retryAfter = Number(retryAfter);
   const error = new ApiError(status, problem);
   if (status === 401) document.dispatchEvent(new CustomEvent("api:unauthorized", { detail: error }));
+  if (status === 403 && method !== "GET") document.dispatchEvent(new CustomEvent("api:forbidden", { detail: error }));
   return error;
 }
 
@@ -143,7 +144,7 @@ export const api = {
       xhr.addEventListener("load", async () => {
         const data = await parse(xhr.status, xhr.getResponseHeader("Content-Type") || "", () => xhr.responseText);
         if (xhr.status >= 200 && xhr.status < 300) resolve(data);
-        else reject(failure(xhr.status, data, xhr.getResponseHeader("Retry-After")));
+        else reject(failure("POST", xhr.status, data, xhr.getResponseHeader("Retry-After")));
       });
       xhr.addEventListener("error", () => reject(new NetworkError()));
       xhr.addEventListener("abort", () => reject(new DOMException("Aborted", "AbortError")));

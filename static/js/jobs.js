@@ -28,8 +28,12 @@ const TYPES = [
   "system.sample",
   "notification",
   "notification.changed",
+  "storage.updated",
+  "backup.updated",
+  "restore.updated",
 ];
 const RETRY_MS = 2000;
+const SIGNED_OUT_MS = 30_000; // nobody answers until somebody signs in, which is heard at once
 const POLL_MS = 2500;
 
 export const tasks = new TaskBook();
@@ -43,6 +47,7 @@ let source = null;
 let retryTimer = 0;
 let pollTimer = 0;
 let polling = false;
+let signedOut = false;
 
 export const stream = {
   /** "connecting" | "live" | "down" */
@@ -105,7 +110,7 @@ function connect() {
   source.addEventListener("error", () => {
     source.close(); // our own retry: the browser gives up for good after some answers
     setState("down");
-    retryTimer = setTimeout(connect, RETRY_MS);
+    retryTimer = setTimeout(connect, signedOut ? SIGNED_OUT_MS : RETRY_MS);
   });
   for (const type of TYPES) {
     source.addEventListener(type, (event) => {
@@ -152,6 +157,14 @@ let started = false;
 export function start() {
   if (started) return;
   started = true;
+  document.addEventListener("api:unauthorized", () => {
+    signedOut = true;
+  });
+  document.addEventListener("session:me", () => {
+    const again = signedOut && leader;
+    signedOut = false;
+    if (again) connect();
+  });
   addEventListener("pagehide", () => {
     source?.close();
     clearTimeout(retryTimer);

@@ -9,8 +9,10 @@ import { PAGES } from "./nav.js";
 import { toast } from "./notices.js";
 import { applyTheme, prefs } from "./prefs.js";
 import { startNotifications } from "./notifications.js";
+import { startRights } from "./rights.js";
 import { session, startSession } from "./session.js";
 import { showKeys } from "./components/keys-help.js";
+import { signInDialog } from "./components/sign-in.js";
 import { errorState, watchErrorStates } from "./components/states.js";
 import { render } from "./dom.js";
 
@@ -61,7 +63,24 @@ const showCharacters = () => {
 };
 ["session:characters", "session:character"].forEach((type) => document.addEventListener(type, showCharacters));
 document.addEventListener("api:unauthorized", () => {
+  if (!shell.signedOut) session.ended();
   shell.signedOut = true;
+});
+document.addEventListener("api:forbidden", (event) => toast.error(event.detail));
+document.addEventListener("session:me", (event) => {
+  shell.signedOut = false;
+  shell.user = event.detail.mode === "accounts" ? event.detail.user : null;
+});
+document.addEventListener("app-shell:sign-in", async () => {
+  const before = session.user;
+  if (!(await signInDialog({ name: before?.name }))) return;
+  const { user } = await session.signedIn();
+  if (before && user.id !== before.id) toast.info(`You are signed in as ${user.displayName || user.name} now`);
+  else toast.success("You are signed in again");
+});
+document.addEventListener("app-shell:sign-out", () => {
+  if (hasUnsaved() && !confirm("Discard unsaved changes?")) return;
+  session.signOut().catch((error) => toast.error(error));
 });
 
 document.addEventListener("app-shell:character", (event) => session.choose(event.detail.id));
@@ -123,9 +142,11 @@ document.addEventListener("click", (event) => {
   if (link && hasUnsaved() && !confirm("Discard unsaved changes?")) event.preventDefault();
 });
 
+startRights();
 startKeys();
 start();
 startSession();
+const known = session.me().catch(() => null); // pages may ask session.can() from the start
 showPublishing();
 startNotifications();
 session.characters().catch(() => {
@@ -134,7 +155,7 @@ session.characters().catch(() => {
 showCharacters();
 
 try {
-  const module = await import(`./pages/${page}.js`);
+  const [module] = await Promise.all([import(`./pages/${page}.js`), known]);
   await module.mount(main);
 } catch (error) {
   console.error(error);

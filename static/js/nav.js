@@ -10,6 +10,8 @@ export const PAGES = [
   { page: "schedule", href: "/schedule.html", label: "Schedule", icon: "clock", key: "e" },
   { page: "datasets", href: "/datasets.html", label: "Datasets", icon: "dataset", key: "d" },
   { page: "lora", href: "/lora.html", label: "LoRA", icon: "layers", key: "l" },
+  { page: "models", href: "/models.html", label: "Models", icon: "cube", key: "x" },
   { page: "connections", href: "/connections.html", label: "Connections", icon: "link", key: "n" },
   { page: "monitoring", href: "/monitoring.html", label: "Monitoring", icon: "monitoring", key: "m" },
+  { page: "settings", href: "/settings.html", label: "Settings", icon: "settings", key: "," },
 ];

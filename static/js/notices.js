@@ -44,6 +44,19 @@ function show(kind, text, options = {}) {
   return notice.id;
 }
 
+/**
+ * Where the log tells what happened inside the app; "" for a refusal that says all there is to say, and for who may not read it.
+ * @param {any} error
+ */
+export function logHref(error) {
+  const rights = globalThis.document?.documentElement.dataset.rights; // unknown so far: the server decides
+  if (!error?.requestId || !(error.status >= 500) || (rights !== undefined && !rights.split(" ").includes("admin"))) return "";
+  return `/monitoring.html?requestId=${encodeURIComponent(error.requestId)}`;
+}
+
+/** Errors that were shown: main.js shows every refused action, the page that asked may do so again. */
+const shown = new WeakMap();
+
 export const toast = {
   /** 5 s. @param {string} text @param {ToastOptions} [options] */
   success: (text, options) => show("success", text, options),
@@ -52,7 +65,12 @@ export const toast = {
   /** Stays until closed. @param {unknown} error an Error (ApiError's remedy is shown) or a sentence @param {ToastOptions} [options] */
   error(error, options = {}) {
     if (typeof error === "string") return show("error", error, options);
-    return show("error", error?.message || "Something went wrong.", { detail: error?.remedy || "", ...options });
+    if (shown.has(error)) return shown.get(error);
+    const log = logHref(error);
+    const action = log ? { label: "Log", href: log } : undefined;
+    const id = show("error", error?.message || "Something went wrong.", { detail: error?.remedy || "", action, ...options });
+    if (error instanceof Error) shown.set(error, id);
+    return id;
   },
 };
 

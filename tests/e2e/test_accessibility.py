@@ -22,9 +22,11 @@ PAGES = [
     "/calendar.html",
     "/schedule.html",
     "/lora.html",
+    "/models.html",
     "/connections.html",
     "/datasets.html",
     "/monitoring.html",
+    "/settings.html",
     "/api/docs",
 ]
 

@@ -55,6 +55,7 @@ def archive(folder: Path) -> Path:
                 out.writestr("10_luna woman/small.jpg", encoded(drawing(5).resize((120, 120)), "JPEG", quality=70))
                 out.writestr("10_luna woman/small.txt", "luna, red dress, small")
         out.writestr("10_luna woman/blurred.png", encoded(drawing(30).filter(ImageFilter.GaussianBlur(9))))
+        out.writestr("10_luna woman/00-masklabel.png", encoded(Image.linear_gradient("L").resize((240, 160))))
         out.writestr("10_luna woman/lost.txt", "nobody's caption")
         out.writestr("10_luna woman/empty.png", b"")
         out.writestr("../evil.png", encoded(drawing(1)))
@@ -129,6 +130,7 @@ def test_from_a_messy_zip_to_a_download(page, world):
     dialog = page.get_by_role("dialog", name="New dataset")
     dialog.locator("drop-zone input").set_input_files(str(world.zip))
     expect(dialog.locator(".ds-plan-said")).to_contain_text("15 pictures")  # nothing is imported before this is read
+    expect(dialog.locator(".ds-plan-said")).to_contain_text("1 mask")
     expect(dialog.locator(".ds-plan-said")).to_contain_text("1 orphan")
     expect(dialog.locator(".ds-plan-said")).to_contain_text("kohya repeats 10")
     dialog.get_by_text(re.compile("^Refused: Its path leads out")).click()
@@ -148,6 +150,12 @@ def test_from_a_messy_zip_to_a_download(page, world):
     first.press("Enter")
     expect(page.locator(".mg-cell").first.get_by_role("img", name="Locked")).to_be_visible()
     assert world.images(dataset, q="hand")[0]["captionLocked"] is True
+
+    # its mask came along, and is shown over it on demand
+    page.get_by_role("button", name="Overlays").click()
+    page.get_by_label("Masks").check()
+    page.keyboard.press("Escape")
+    expect(page.locator(".ds-mask")).to_have_count(1)
 
     # replace: counted and shown before it is done, undone as one
     page.get_by_role("tab", name="Captions").click()
@@ -169,6 +177,9 @@ def test_from_a_messy_zip_to_a_download(page, world):
     expect(page).to_have_url(re.compile("tag=red\\+dress|tag=red%20dress"))
     page.go_back()
     expect(page.get_by_role("heading", name="Resolution")).to_be_visible()
+    page.get_by_text("Captions without a picture").click()
+    expect(page.get_by_text("10_luna woman/lost.txt")).to_be_visible()
+    expect(page.get_by_role("link", name=re.compile("^English: "))).to_be_visible()
 
     # a near double: the larger one is proposed, the other goes to the trash and can come back
     page.get_by_role("tab", name="Clean").click()
@@ -192,9 +203,58 @@ def test_from_a_messy_zip_to_a_download(page, world):
     assert download.value.suggested_filename == "training_data_v1.zip"
     with zipfile.ZipFile(download.value.path()) as made:
         names = made.namelist()
-        assert sum(n.endswith(".png") for n in names) == 13
+        assert sum(n.endswith(".png") and "mask" not in n for n in names) == 13
+        assert sum("mask" in n for n in names) == 1
         manifest = json.loads(made.read("manifest.json"))
     assert (manifest["pictures"], manifest["dataset"]["name"]) == (13, "luna shoot")
+
+
+def test_a_batch_that_was_stopped_can_be_undone(page, world):
+    """Its task has no result, so the page asks what it did. Served from here: a real one ends when it likes."""
+    dataset, task = world.make("Stopped", [("a.png", encoded(drawing(90)))]), "job_1795290000000_abcdefghi"
+    smaller = {"operation": "resize", "datasetId": dataset, "options": {"size": 80}}
+    world.done(world.call("POST", "/images/batch-process", json=smaller)["taskId"])
+    stopped = {
+        **{"taskId": task, "id": task, "kind": "image_batch", "title": "Resize: Stopped (1)", "datasetId": dataset},
+        **{"status": "cancelled", "message": "Resize: 1 of 3", "done": 1, "total": 3, "progress": 0.33, "result": None},
+        **{"error": None, "itemsFailed": [], "createdAt": "2026-11-21T12:00:00.000Z", "finishedAt": None},
+    }
+    page.route(f"**/api/tasks/{task}", lambda route: route.fulfill(json=stopped))
+    page.route(
+        f"**/api/images/batch-process/{task}?*",
+        lambda route: route.fulfill(json={"undoable": True, "counts": {"done": 1, "skipped": 0, "failed": 0}}),
+    )
+    page.route("**/api/images/batch-process", lambda route: route.fulfill(status=202, json={"taskId": task}))
+    undone: list[str] = []
+    page.route(
+        f"**/api/images/batch-process/{task}/undo",
+        lambda route: (undone.append(task), route.fulfill(status=202, json={"taskId": task}))[1],
+    )
+    page.goto(f"/datasets.html?dataset={dataset}")
+    expect(page.get_by_role("tab", name="Images")).to_contain_text("2")
+    expect(page.locator(".ds-head .ds-facts")).to_contain_text("1 picture")  # and one that was made from it
+    expect(page.locator(".ds-head .ds-facts")).to_contain_text("1 made from them")
+    page.locator("[role=gridcell]").first.focus()
+    page.keyboard.press("Control+a")
+    page.get_by_role("button", name="Pictures", exact=True).click()
+    page.get_by_role("menuitem", name="Resize").click()
+    page.get_by_role("dialog").get_by_role("button", name="Resize 2").click()
+    expect(page.locator(".ds-job")).to_contain_text("1 done")
+    page.locator(".ds-job").get_by_role("button", name="Undo").click()
+    expect(page.locator(".ds-job")).to_be_visible()
+    assert undone == [task]
+
+
+def test_addresses_are_refused_or_fetched_with_a_reason(page, world):
+    page.goto("/datasets.html?new=1")
+    dialog = page.get_by_role("dialog", name="New dataset")
+    dialog.get_by_text("Addresses of pictures").click()
+    dialog.get_by_label("Pictures or zips on the web").fill(f"{world.server.url}/favicon.ico")
+    dialog.get_by_role("button", name="Fetch").click()
+    expect(dialog.get_by_role("alert").filter(has_text="an address of this computer")).to_be_visible(timeout=20_000)
+    expect(dialog.get_by_role("button", name="Import")).to_be_disabled()
+    dialog.get_by_role("button", name="Change the addresses").click()
+    expect(dialog.get_by_label("Pictures or zips on the web")).to_have_value(re.compile("favicon"))
 
 
 def test_captioning_by_keyboard_alone(page, world, filled):

@@ -85,6 +85,13 @@ class ComfyRoutes(LoopbackFake):
             return Reply(200, list(FOLDERS))
         return Reply(200, self.folders()[folder]) if folder in FOLDERS else Reply(404)
 
+    def _sizes(self, call: Call, folder: str) -> Reply:
+        if folder not in FOLDERS:
+            return Reply(404)
+        root = self.root / "models" / folder
+        rows = [{"name": name, "pathIndex": 0, "size": (root / name).stat().st_size} for name in self.folders()[folder]]
+        return Reply(200, rows)
+
     def _view_metadata(self, call: Call, folder: str) -> Reply:
         path = self.root / "models" / folder / call.query.get("filename", "").replace("\\", "/")
         if ".." in path.parts or not path.is_file():
@@ -331,6 +338,7 @@ _ROUTES: tuple[tuple[str, str, Callable[..., Reply]], ...] = (
     (r"/features", "GET", ComfyRoutes._features),
     (r"/object_info", "GET", ComfyRoutes._object_info),
     (r"/object_info/([^/]+)", "GET", ComfyRoutes._object_info),
+    (r"/experiment/models/([^/]+)", "GET", ComfyRoutes._sizes),
     (r"/models", "GET", ComfyRoutes._models),
     (r"/models/([^/]+)", "GET", ComfyRoutes._models),
     (r"/view_metadata/([^/]+)", "GET", ComfyRoutes._view_metadata),

@@ -360,6 +360,10 @@ class GraphFake(LoopbackFake):
 
     def _exchange(self, values: Body) -> Body:
         kind = values.get("grant_type")
+        if kind == "client_credentials":
+            if (values.get("client_id"), values.get("client_secret")) != (APP_ID, APP_SECRET) and not self.open:
+                raise Refused(1, None, "Error validating client secret.")
+            return {"access_token": f"{APP_ID}|{self._id()}", "token_type": "bearer"}
         old = str(values.get("fb_exchange_token" if kind == "fb_exchange_token" else "access_token") or "")
         if kind not in ("fb_exchange_token", "ig_exchange_token"):
             raise Refused(100, None, "Invalid grant_type")

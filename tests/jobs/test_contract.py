@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -360,3 +361,44 @@ def test_a_cancel_while_the_database_fails_neither_kills_the_worker_nor_is_lost(
     queue.start()
     assert queue.wait(queue.submit("work", {}).id, 10).status == "cancelled"
     assert queue.alive and not queue.running_ids()
+
+
+def test_workers_tell_what_each_lane_runs_and_when_it_was_seen(queue):
+    begun, end = threading.Event(), threading.Event()
+
+    def work(context, payload):
+        begun.set()
+        end.wait(20)
+
+    queue.register("slow", work, lane="gpu")
+    assert {row["alive"] for row in queue.workers()} == {0}
+    queue.start()
+    job = queue.submit("slow", {})
+    assert begun.wait(10)
+    lanes = {row["lane"]: row for row in queue.workers()}
+    assert lanes["gpu"]["running"] == [job.id] and lanes["net"]["running"] == []
+    assert all(row["alive"] == row["workers"] > 0 for row in lanes.values())
+    seen = lanes["gpu"]["heartbeatAt"]
+    for _ in range(3000):
+        if seen and queue.workers()[0]["heartbeatAt"] > seen:  # it beats while the work goes on
+            break
+        time.sleep(0.01)
+    else:
+        pytest.fail("the lane's heartbeat stood still")
+    end.set()
+    queue.wait(job.id, 10)
+
+
+def test_a_dismissed_job_is_announced_and_not_run(queue, tasks):
+    ran = []
+    queue.register("never", lambda context, payload: ran.append(1), lane="cpu")
+    job = queue.submit("never", {})
+    tasks.transition(job.id, "running", owner="elsewhere:1:1.0", heartbeat_at=ago_iso(900))
+    tasks.transition(job.id, "interrupted", quarantined=True, crashes=2)
+    last = queue.events.last_id
+    assert queue.dismiss(job.id).quarantined is False
+    told, _ = queue.events.since(last, 0)
+    assert [(event.type, event.data["quarantined"]) for event in told] == [("task.updated", False)]
+    queue.start()
+    queue.stop()
+    assert ran == [] and tasks.get(job.id).status == "interrupted"

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import { SHAPES, shapeOf, sizeFor } from "../../static/js/pages/studio/sizes.js";
 import {
   compose,
-  curl,
+  asCall,
   expect,
   fresh,
   fromRequest,
@@ -174,8 +174,8 @@ test("composing again goes back to what was typed", () => {
   assert.deepEqual(back, { rawPrompt: false, typed: null, loras: null, prompt: "smile", negativePrompt: "hat" });
 });
 
-test("curl survives quotes", () => {
-  assert.match(curl({ prompt: "it's" }, "http://x"), /it'\\''s/);
+test("the call for a form asks not to wait", () => {
+  assert.deepEqual(asCall({ prompt: "x" }), { method: "POST", path: "/api/generate-image", query: { async: 1 }, body: { prompt: "x" } });
 });
 
 test("speed is learned per model and scales with the work", () => {

@@ -412,7 +412,11 @@ def test_tokens_are_counted_when_a_tokenizer_is_there(tmp_path):
     ids = world.many("cat, dog", "")
     assert world.captions.tokens.available() == ["clip"]
     assert world.captions.count_all(world.id) == 1
-    assert world.store.metadata([ids[0]])[ids[0]] == {"tokensClip": 5}  # "cat" is one, "," one, "dog" three letters
+    counted = world.store.metadata([ids[0]], ["tokensClip", "tokensT5"])
+    assert counted[ids[0]] == {"tokensClip": 5}  # "cat" is one, "," one, "dog" three letters
+    world.store.put_metadata(world.id, {ids[0]: {"language": None}})  # as captions that were written before
+    world.captions.count_all(world.id)
+    assert world.store.metadata([ids[0]], ["language"]) == {ids[0]: {"language": "en"}}
     do(world, "suffix", options={"text": "cat"})
     assert world.store.metadata([ids[0]])[ids[0]]["tokensClip"] == 7
     assert world.store.metadata([ids[1]])[ids[1]]["tokensClip"] == 1
@@ -453,5 +457,5 @@ def test_a_small_or_broken_tokenizer_counts_nothing(tmp_path):
     (id,) = world.many("a")
     assert world.captions.tokens.available() == [] and world.captions.count_all(world.id) == 0
     do(world, "suffix", options={"text": "x"})
-    assert world.store.metadata([id]).get(id, {}) == {}
+    assert world.store.metadata([id], ["tokensClip", "tokensT5"]) == {}
     world.close()

@@ -398,8 +398,11 @@ def test_masks_and_videos_are_named(tmp_path: Path) -> None:
             "drawing.psd": b"8BPS",
         },
     )
+    assert [(p.name, p.mask.name if p.mask else None) for p in found.pictures] == [
+        ("a.png", "a-masklabel.png"),
+        ("b.xyz", None),
+    ]
     assert {r.name: r.code for r in found.refused} == {
-        "a-masklabel.png": "mask",
         "clip.mp4": "unsupported",
         "drawing.psd": "unsupported",
     }

@@ -254,5 +254,5 @@ def test_json_of_pictures(kit):
     assert shown["previewUrl"] == f"/api/images/{id}/thumb?size=m&v={version}"
     assert shown["fileUrl"].startswith(f"/api/images/{id}/file")
     assert (shown["folder"], shown["tags"], shown["words"]) == ("10_luna", ["a", "b c"], 3)
-    assert shown["metadata"] == {"sharpness": 12.5, "faceBoxes": [{"x": 1}]}
+    assert shown["metadata"] == {"sharpness": 12.5, "faceBoxes": [{"x": 1}], "language": "unclear"}
     assert "path" not in shown and shown["datasetId"] == "set"

@@ -50,6 +50,7 @@ def test_a_dataset_is_written_and_trained_and_the_clone_names_it(world: World, d
     assert estimate["trainingData"] == "nova-portraits" and len(estimate["images"]) == 3
     job = world.training.start(TrainWish(dataset_id="dataset_1", name="nova"))
     assert datasets.written == ["dataset_1", "dataset_1"]
+    assert job.public()["datasetId"] == "dataset_1"  # the pages show it as work on this set
     shown = world.training.public(job, full=True)
     assert shown["trainingData"] == "nova-portraits"
     assert shown["request"] == {"datasetId": "dataset_1", "name": "nova"}

@@ -36,7 +36,8 @@ def test_writing_a_caption_keeps_history_tags_and_words(store, captions):
     )
     assert revision(store) == before + 1
     assert captions.tags("set") == [{"tag": "a", "count": 1}, {"tag": "X", "count": 1}]
-    assert store.metadata(["img_1"]) == {"img_1": {"sharpness": 1}}  # token counts of the old text are gone
+    # token counts of the old text are gone, and the language is that of the new one
+    assert store.metadata(["img_1"]) == {"img_1": {"sharpness": 1, "language": "unclear"}}
     newest, first = captions.history("img_1")
     assert (newest.text, newest.source, newest.model_used, newest.batch_id, newest.locked) == (
         "a, X",
@@ -176,6 +177,12 @@ def test_exports_come_change_and_go(versions, store):
     assert changed.size_bytes == 5_000_000_000 and versions.export("set", 1) == changed
     assert [e.id for e in versions.exports("set")] == ["e2", "e1"]
     assert versions.delete_export("e2") == second
+    third = versions.add_export(DatasetExport(id="e3", dataset_id="set", number=0, version=1, format="pairs"))
+    assert third.number == 3  # a number that was given is never given again
+    assert [e.id for e in versions.exports("set")] == ["e3", "e1"]
+    versions.delete_export("e3")
+    assert versions.add_export(third.with_(id="e4", number=0)).number == 4
+    versions.delete_export("e4")
     for missing in (
         lambda: versions.export("set", 2),
         lambda: versions.delete_export("e2"),

@@ -281,3 +281,33 @@ def test_counts_and_forgetting(tasks):
     assert counts == {s: {"completed": 1, "failed": 1, "queued": 1}.get(s, 0) for s in TRANSITIONS}
     assert tasks.delete_finished("2026-02-01T00:00:00.000Z") == 1
     assert {j.id for j in tasks.page()[0]} == {"job_2", "job_3"}
+
+
+def test_depth_by_lane_and_counts_by_kind(tasks):
+    for n, (lane, status) in enumerate(
+        [("gpu", "queued"), ("gpu", "queued"), ("gpu", "running"), ("net", "completed")]
+    ):
+        job = tasks.insert(Job(id=f"job_{n}", kind="draw" if lane == "gpu" else "send", lane=lane))
+        if status != "queued":
+            tasks.transition(job.id, "running", owner="me")
+        if status == "completed":
+            tasks.transition(job.id, "completed")
+    assert tasks.depth() == {"gpu": {"paused": 0, "queued": 2, "running": 1}}
+    assert sorted(tasks.kinds()) == [("draw", "queued", 2), ("draw", "running", 1), ("send", "completed", 1)]
+
+
+def test_release_takes_exactly_one_finished_job_out_of_quarantine(tasks):
+    for id, quarantined in (("job_a", True), ("job_b", False)):
+        tasks.insert(Job(id=id, kind="draw", lane="gpu"))
+        tasks.transition(id, "running", owner="me")
+        tasks.transition(id, "interrupted", quarantined=quarantined, crashes=2)
+    assert [job.id for job in tasks.page(quarantined=True)[0]] == ["job_a"]
+    assert [job.id for job in tasks.page(quarantined=False)[0]] == ["job_b"]
+    released = tasks.release("job_a")
+    assert (released.quarantined, released.status, released.crashes) == (False, "interrupted", 2)
+    for id in ("job_a", "job_b"):
+        with pytest.raises(Conflict):
+            tasks.release(id)
+    with pytest.raises(NotFound):
+        tasks.release("job_none")
+    assert tasks.page(quarantined=True)[2] == 0

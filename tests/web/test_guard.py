@@ -46,7 +46,7 @@ def test_every_route_refuses_the_wrong_method_with_a_problem(app, client):
 def test_every_route_that_takes_a_body_refuses_a_broken_one(app, client):
     for rule in routes(app):
         for method in {"POST", "PUT", "PATCH", "DELETE"} & set(rule.methods):
-            if (method, rule.rule) == ("PUT", "/api/uploads/<id>"):
+            if (method, rule.rule) in (("PUT", "/api/uploads/<id>"), ("PUT", "/api/images/<id>/mask")):
                 continue  # raw bytes, whatever type is named
             address = re.sub(r"<[^>]+>", "x1", re.sub(r"<int:[^>]+>", "1", rule.rule))
             is_problem(client.open(address, method=method, data=b'{"a": ', content_type="application/json"), 400)

@@ -25,6 +25,7 @@ CONNECT_SECONDS = 1.5
 MAX_JSON = 64 * 1024 * 1024
 MAX_FILE = 256 * 1024 * 1024
 CACHE_SECONDS = 5.0
+SIZES_SECONDS = 60.0
 
 
 class ComfyClient:
@@ -76,6 +77,27 @@ class ComfyClient:
         except UpstreamError:
             return {}
         return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the bytes of the files in a folder ("checkpoints", "loras" …) by name; {} where the server does not tell."""
+        path = f"/experiment/models/{quote(folder)}"
+        with self._lock:
+            found = self._cache.get(path)
+        if not found or time.monotonic() - found[0] > SIZES_SECONDS:
+            try:
+                status, _, data, _ = self._send("GET", path, timeout=5)
+                rows = json.loads(data) if status == 200 else []
+            except (Unavailable, TimedOut, UpstreamError, ValueError):
+                rows = []
+            sizes = {
+                str(row["name"]).replace("\\", "/"): row["size"]
+                for row in (rows if isinstance(rows, list) else [])
+                if isinstance(row, dict) and "name" in row and isinstance(row.get("size"), int)
+            }
+            found = (time.monotonic(), sizes)
+            with self._lock:
+                self._cache[path] = found
+        return dict(found[1])
 
     def forget(self) -> None:
         """Drop cached answers, e.g. after a file was added."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,3 +75,20 @@ class FaceFinder(Protocol):
 
     def find(self, image: Image.Image) -> list[Face]:
         """Return the faces, largest first; an empty list when there are none or they cannot be found."""
+
+
+class FaceReader(Protocol):
+    """Turns faces into vectors whose cosine says how alike they are. Safe to call from several threads."""
+
+    #: What made the vectors; those of different makers must not be compared. Known once `available` said so.
+    maker: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why faces cannot be read; None while nothing is known to be wrong."""
+
+    def available(self) -> bool:
+        """Whether faces can be read at all (library and weights are there)."""
+
+    def read(self, image: Image.Image, faces: Sequence[Face]) -> list[tuple[float, ...] | None]:
+        """Return a unit vector for each face, None for one without landmarks; all None when they cannot be read."""

@@ -11,6 +11,7 @@ import contextlib
 import io
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from dalla.errors import Cancelled, Conflict, InvalidInput, NotConfigured, TooLa
 from dalla.records.family import FAMILIES
 from dalla.records.image import EngineStatus, ImageRequest, ImageResult, LoraInfo, ModelInfo, UpscaleRequest
 from dalla.records.sampling import BUILTIN
+from dalla.times import now_iso
 
 LANCZOS = "lanczos"
 MAX_UPSCALED_PIXELS = 64_000_000
@@ -37,8 +39,16 @@ class BuiltinEngine:
     name = "builtin"
     label = "Built-in"
 
-    def __init__(self, settings: Any, local: LocalModels | None = None) -> None:
-        """`local` knows what is in models/ and loras/; given when others ask it too, so that one scan serves all."""
+    def __init__(
+        self,
+        settings: Any,
+        local: LocalModels | None = None,
+        measured: Callable[[dict[str, Any]], None] | None = None,
+    ) -> None:
+        """`local` knows what is in models/ and loras/; given when others ask it too, so that one scan serves all.
+
+        `measured` is told after each drawing what memory it took (services/model_fit.py).
+        """
         self._settings = settings
         self._local = local or LocalModels(settings)
         self._work = threading.Lock()  # one picture at a time
@@ -46,6 +56,10 @@ class BuiltinEngine:
         self._child: Child | None = None
         self._last_used = time.monotonic()
         self._loaded: str | None = None
+        self._measured = measured
+        self._held: dict[str, Any] = {}  # device, precision and memory of the last drawing
+        self._drawn: list[tuple[str, int]] = []  # what this child drew: model and pixels
+        self._last_used_at: str | None = None
         self._closed = threading.Event()
 
     # --- what there is ---
@@ -71,6 +85,8 @@ class BuiltinEngine:
                 "device": child.device,
                 "model": self._loaded,
                 "memoryBytes": child.memory_bytes(),
+                "gpuMemoryBytes": self._held.get("heldBytes"),
+                "precision": self._held.get("precision"),
                 "residentSince": child.started,
                 "idleSeconds": 0.0 if self._work.locked() else round(time.monotonic() - self._last_used, 1),
                 "versions": child.versions,
@@ -111,6 +127,7 @@ class BuiltinEngine:
             task = self._task(request, model, rows)
             header, images = self._ask(task, request, report)
             self._loaded = model.info.name
+            self._learn(request, model, header)
             return self._result(request, header, images, hashes)
 
     def upscale(self, request: UpscaleRequest, report: Report) -> ImageResult:
@@ -135,6 +152,43 @@ class BuiltinEngine:
         report.progress(1, 1, "Done")
         return ImageResult([out.getvalue()], notes=["Enlarged with Lanczos: larger, without new detail."])
 
+    def _learn(self, request: ImageRequest, model: LocalModel, header: dict[str, Any]) -> None:
+        """Remember what the drawing took."""
+        memory = header.get("memory") or {}
+        self._last_used_at = now_iso()
+        self._held = {"precision": header["precision"], "heldBytes": memory.get("heldBytes")}
+        drawn = (model.info.name, request.width * request.height)
+        self._drawn.append(drawn)
+        # A process keeps what it once took: only its largest picture so far, with its only model, tells the need.
+        own = all(name == drawn[0] and pixels <= drawn[1] for name, pixels in self._drawn)
+        on_card = header["device"] != "cpu"
+        if self._measured is not None and request.init_image is None and (own or on_card):
+            facts = {"model": model.info.name, "stamp": model.stamp, "loras": len(request.loras)}
+            where = {"device": header["device"].split(":")[0], "precision": header["precision"]}
+            self._measured({**facts, **where, **memory, "width": request.width, "height": request.height})
+
+    def resident(self) -> list[dict[str, Any]]:
+        """Return what the child holds: {name, memoryBytes, gpuMemoryBytes, lastUsedAt, pid, device, precision, busy}."""
+        child = self._child
+        if child is None or not child.is_alive:
+            return []
+        return [
+            {
+                "name": self._loaded,
+                "memoryBytes": child.memory_bytes(),
+                "gpuMemoryBytes": self._held.get("heldBytes"),
+                "lastUsedAt": self._last_used_at,
+                "pid": child.pid,
+                "device": child.device,
+                "precision": self._held.get("precision"),
+                "busy": self._work.locked(),
+            }
+        ]
+
+    def release(self) -> bool:
+        """End the idle child; say whether there was one."""
+        return self.stop_child(only_if_idle=True)
+
     def stop_child(self, *, only_if_idle: bool = False) -> bool:
         """End the child and free its memory; say whether there was one. A picture in work fails unless `only_if_idle`."""
         if only_if_idle and not self._work.acquire(blocking=False):
@@ -142,6 +196,7 @@ class BuiltinEngine:
         try:
             with self._life:
                 child, self._child, self._loaded = self._child, None, None
+                self._held, self._drawn = {}, []
             if child is None:
                 return False
             child.stop()
@@ -187,7 +242,7 @@ class BuiltinEngine:
             if self._closed.is_set():
                 raise Conflict("The app is shutting down.")
             if self._child is None or not self._child.is_alive:
-                self._loaded = None
+                self._loaded, self._drawn = None, []
                 child = self._child = Child(Path(self._settings.data_dir) / "logs" / "builtin-engine.log")
                 threading.Thread(target=self._watch, args=(child,), name="builtin-watch", daemon=True).start()
             return self._child

@@ -150,7 +150,7 @@ class Child:
                 case "preview":
                     report.preview(blobs[0], header["mime"])
                 case "error":
-                    raise _error(header["problem"])
+                    raise error_of(header["problem"])
                 case "done":
                     self.device = header["device"]
                     return header, blobs
@@ -233,7 +233,24 @@ class Child:
         return ""
 
 
-def _error(problem: dict[str, Any]) -> DallaError:
+def resident(child: Child | None, used: dict[str, str], *, busy: bool) -> list[dict[str, Any]]:
+    """Return {name, memoryBytes, lastUsedAt, pid, device, precision, busy} of a child that is alive, else nothing."""
+    if child is None or not child.is_alive:
+        return []
+    return [
+        {
+            "name": used.get("name"),
+            "memoryBytes": child.memory_bytes(),
+            "lastUsedAt": used.get("at"),
+            "pid": child.pid,
+            "device": child.device,
+            "precision": None,
+            "busy": busy,
+        }
+    ]
+
+
+def error_of(problem: dict[str, Any]) -> DallaError:
     """Make the exception again that the child told about."""
     remedy, detail = problem.get("remedy"), problem["detail"]
     error: DallaError

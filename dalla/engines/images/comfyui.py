@@ -14,6 +14,7 @@ import threading
 import time
 import uuid
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from dalla import weights
@@ -32,6 +33,14 @@ LANCZOS = "lanczos"
 STATUS_SECONDS = 5.0
 HTTP_SECONDS = 60.0  # for one answer; a whole picture may take COMFYUI_TIMEOUT and longer
 MAX_UPSCALED_PIXELS = 64_000_000
+#: Folders of the server by kind.
+_FOLDERS = {
+    "model": ("checkpoints", "diffusion_models", "unet"),
+    "lora": ("loras",),
+    "text_encoder": ("text_encoders", "clip"),
+    "vae": ("vae",),
+    "upscaler": ("upscale_models",),
+}
 
 
 class _Server:
@@ -105,6 +114,9 @@ class ComfyUIEngine:
             "device": _device(server.stats),
             "vramTotal": device.get("vram_total"),
             "vramFree": device.get("vram_free"),
+            "torchHeld": _held(device),
+            "deviceType": device.get("type"),
+            "ramTotal": (server.stats.get("system") or {}).get("ram_total"),
         }
         return EngineStatus(True, detail=detail)
 
@@ -121,6 +133,61 @@ class ComfyUIEngine:
             ]
 
         return self._list(ask)
+
+    def parts(self) -> dict[str, list[str]]:
+        """Return what else the server offers by kind: text_encoder, vae, upscaler. Empty when it is off."""
+        wanted = {
+            "text_encoder": ("CLIPLoader", "clip_name"),
+            "vae": ("VAELoader", "vae_name"),
+            "upscaler": ("UpscaleModelLoader", "model_name"),
+        }
+        if not self.status().available:
+            return {}
+        try:
+            client = self._server().client
+            found = {kind: client.choices(node, field) for kind, (node, field) in wanted.items()}
+        except DallaError as exc:
+            logger.warning("ComfyUI could not be asked for its files: %s", exc.detail)
+            return {}
+        # "taesd" and "pixel_space" are choices of its VAE loader without a file of that name.
+        return {kind: [name for name in names if "." in name] for kind, names in found.items()}
+
+    def place(self, kind: str, name: str) -> Path | None:
+        """Return the server's file where its folder is on this disk (COMFYUI_LORA_DIR and its neighbours)."""
+        try:
+            return self._server().catalog.file(name, *_FOLDERS.get(kind, ()))
+        except DallaError:
+            return None
+
+    def sizes(self, kind: str) -> dict[str, int]:
+        """Return the bytes of the server's files of a kind by name (with `/`), as far as it tells."""
+        try:
+            client = self._server().client
+            return {name: size for folder in _FOLDERS.get(kind, ())[:2] for name, size in client.sizes(folder).items()}
+        except DallaError:
+            return {}
+
+    def resident(self) -> list[dict[str, Any]]:
+        """Return what the server holds, from its /system_stats: one row for its PyTorch; [] when it is off or empty."""
+        status = self.status(fresh=True)
+        held = status.detail.get("torchHeld") if status.available else None
+        if not held:
+            return []
+        return [
+            {
+                "name": "models of the ComfyUI server",
+                "memoryBytes": held,
+                "lastUsedAt": None,
+                "pid": None,
+                "device": status.detail.get("device"),
+                "precision": None,
+                "busy": False,
+            }
+        ]
+
+    def release(self) -> bool:
+        """Ask the server for the memory of its models; say whether it could be asked."""
+        return self.free_memory()
 
     def _list(self, ask: Any) -> list[Any]:
         if not self.status().available:
@@ -352,6 +419,14 @@ def _size(data: bytes) -> tuple[int, int]:
             return image.size
     except (OSError, ValueError) as exc:
         raise InvalidInput("The picture to enlarge cannot be read.") from exc
+
+
+def _held(device: dict[str, Any]) -> int | None:
+    """Return the bytes of its memory that are in use by models: what PyTorch took less what is free inside."""
+    total, free = device.get("torch_vram_total"), device.get("torch_vram_free")
+    if not isinstance(total, int) or not isinstance(free, int) or device.get("type") == "cpu":
+        return None  # on the processor both are the machine's whole memory
+    return max(0, total - free)
 
 
 def _versions(stats: dict[str, Any]) -> dict[str, str]:

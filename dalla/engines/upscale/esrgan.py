@@ -5,15 +5,17 @@ from __future__ import annotations
 import threading
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from dalla.engines.images.child import Child
+from dalla.engines.images.child import Child, resident
 from dalla.engines.upscale.base import Report, Upscaled, UpscalerModel
 from dalla.errors import InvalidInput, Unavailable
 from dalla.settings import Settings
+from dalla.times import now_iso
 
 FOLDER = "upscale"
-#: What is read, the safer format first where there are both of one name.
-ENDINGS = (".safetensors", ".pth")
+#: What is read. Pickles (.pth) are converted on the model shelf first.
+ENDING = ".safetensors"
 
 
 class Esrgan:
@@ -23,6 +25,7 @@ class Esrgan:
         self._settings = settings
         self._work = threading.Lock()
         self._child: Child | None = None
+        self._used: dict[str, str] = {}  # name and time of the last picture
 
     def models(self) -> list[UpscalerModel]:
         """The files in `models/upscale/`, by name."""
@@ -49,8 +52,21 @@ class Esrgan:
             "precision": self._settings.precision,
         }
         with self._work:
+            self._used = {"name": f"{FOLDER}/{path.name}", "at": now_iso()}
             header, blobs = self._running().call({"type": "upscale", "task": task}, [png], report)
         return Upscaled(blobs[0], int(header["factor"]))
+
+    def resident(self) -> list[dict[str, Any]]:
+        """Return what the process holds (services/model_resident.py); [] when there is none."""
+        return resident(self._child, self._used, busy=self._work.locked())
+
+    def release(self) -> None:
+        """End the process when it is idle."""
+        if self._work.acquire(blocking=False):
+            try:
+                self.close()
+            finally:
+                self._work.release()
 
     def close(self) -> None:
         """End the process; it starts again when needed."""
@@ -72,7 +88,4 @@ class Esrgan:
 
     def _files(self) -> dict[str, Path]:
         folder = Path(self._settings.models_dir) / FOLDER
-        found: dict[str, Path] = {}
-        for ending in reversed(ENDINGS):
-            found |= {path.stem: path for path in folder.glob(f"*{ending}") if path.is_file()}
-        return found
+        return {path.stem: path for path in folder.glob(f"*{ENDING}") if path.is_file()}

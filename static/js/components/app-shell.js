@@ -1,10 +1,11 @@
 /**
  * The frame of every page: skip link, navigation, top bar (title, character switcher, search, tasks, notices, theme), banners.
  * Properties: `pages` (nav.js), `page`, `pageTitle` (defaults to the page's label), `tasks` {active, recent}, `characters` {list, currentId},
- * `live` ("connecting"|"live"|"down"), `signedOut`, `banner(key, {tone, text, action?}|null)`.
- * Emits app-shell:character {id}, app-shell:theme {theme}, app-shell:tray, app-shell:help.
+ * `live` ("connecting"|"live"|"down"), `user` (null without accounts), `signedOut`, `banner(key, {tone, text, action?, onClose?}|null)`.
+ * Emits app-shell:character {id}, app-shell:theme {theme}, app-shell:tray, app-shell:help, app-shell:sign-in, app-shell:sign-out.
  */
 import { attrs, html, icon, raw } from "../html.js";
+import { roleLabel } from "../access.js";
 import { emit, onAction, render } from "../dom.js";
 import { plural } from "../format.js";
 import { prefs } from "../prefs.js";
@@ -29,6 +30,8 @@ class AppShell extends HTMLElement {
     tasks: { active: [], recent: [] },
     characters: { list: [], currentId: "" },
     live: "connecting",
+    user: null,
+    signedOut: false,
     banners: new Map(),
   };
 
@@ -63,8 +66,14 @@ class AppShell extends HTMLElement {
       ); // a short hiccup is no news
     else this.banner("live", null);
   }
+  set user(v) {
+    this.#state.user = v;
+    this.#render();
+  }
+  /** The page stays as it is: signing in happens in a dialog over it. */
   set signedOut(v) {
-    const next = encodeURIComponent(location.pathname + location.search);
+    if (v === this.#state.signedOut) return;
+    this.#state.signedOut = v;
     this.banner(
       "session",
       v
@@ -72,12 +81,19 @@ class AppShell extends HTMLElement {
             tone: "bad",
             icon: "lock",
             text: "Your session has ended. What you typed is still here.",
-            action: { label: "Sign in", href: `/login.html?next=${next}` },
+            action: { label: "Sign in", run: () => emit(this, "app-shell:sign-in") },
           }
         : null,
     );
   }
-  /** @param {string} key @param {{tone?: "info"|"warn"|"bad", icon?: string, text: string, action?: {label: string, href: string}}|null} content null removes it */
+  get signedOut() {
+    return this.#state.signedOut;
+  }
+  /**
+   * @param {string} key
+   * @param {{tone?: "info"|"warn"|"bad", icon?: string, text: string, action?: {label: string, href?: string, run?: () => void}, onClose?: () => void}|null} content
+   * null removes it; with `onClose` it can be closed
+   */
   banner(key, content) {
     if (content) this.#state.banners.set(key, content);
     else if (!this.#state.banners.delete(key)) return;
@@ -101,6 +117,12 @@ class AppShell extends HTMLElement {
         this.#render();
       },
       help: () => emit(this, "app-shell:help"),
+      "sign-out": () => emit(this, "app-shell:sign-out"),
+      "banner-run": (_e, el) => this.#state.banners.get(el.dataset.id)?.action.run(),
+      "banner-close": (_e, el) => {
+        this.#state.banners.get(el.dataset.id)?.onClose();
+        this.banner(el.dataset.id, null);
+      },
     });
     this.addEventListener(
       "toggle",
@@ -118,7 +140,7 @@ class AppShell extends HTMLElement {
   }
 
   #render() {
-    const { pages, page, characters, title } = this.#state;
+    const { pages, page, characters, title, user } = this.#state;
     if (!pages.length) return;
     const heading = title || pages.find((p) => p.page === page)?.label || "Digital Dalla";
     const current = characters.list.find((c) => c.id === characters.currentId);
@@ -144,6 +166,7 @@ class AppShell extends HTMLElement {
           <notification-centre data-key="notices"></notification-centre>
           <button type="button" class="icon-btn" popovertarget="shell-theme" aria-label="Theme: ${theme}" title="Theme" ${attrs({ "aria-haspopup": "menu" })}>${icon(THEMES.find(([id]) => id === theme)[2])}</button>
           <div id="shell-theme" popover class="popover menu" role="menu" aria-label="Theme" data-align="end">${THEMES.map(([id, label, name]) => html`<button type="button" role="menuitemradio" data-action="theme" data-id="${id}" aria-checked="${String(id === theme)}">${icon(name)}<span>${label}</span>${icon("check")}</button>`)}</div>
+          ${user && this.#userMenu(user)}
         </div></header>
       <div class="banners" role="status" data-key="banners"></div>`,
     );
@@ -153,13 +176,27 @@ class AppShell extends HTMLElement {
     this.#renderBanners();
   }
 
+  #userMenu(user) {
+    const name = user.displayName || user.name;
+    return html`<button type="button" class="user-btn" data-key="user" popovertarget="shell-user" aria-label="${name}, ${roleLabel(user.role)}: account" title="${name}" ${attrs({ "aria-haspopup": "menu" })}>${avatar({ id: user.id, name }, "s")}</button>
+      <div id="shell-user" popover class="popover menu" role="menu" aria-label="Account" data-align="end"><div class="menu-who" role="presentation">${avatar({ id: user.id, name }, "m")}<div><strong>${name}</strong><span class="small muted">${roleLabel(user.role)}</span></div></div>
+        <a role="menuitem" href="/settings.html?section=account">${icon("user")}<span>Account and security</span></a>
+        ${user.role === "admin" && html`<a role="menuitem" href="/settings.html?section=security">${icon("characters")}<span>People</span></a>`}
+        <hr><button type="button" role="menuitem" data-action="sign-out">${icon("log-out")}<span>Sign out</span></button></div>`;
+  }
+
   #renderBanners() {
     const area = this.querySelector(".banners");
-    if (area)
-      render(
-        area,
-        html`${[...this.#state.banners.entries()].map(([key, b]) => html`<div class="banner banner-${b.tone ?? "info"}" data-key="${key}">${icon(b.icon ?? (b.tone === "bad" ? "error" : b.tone === "warn" ? "alert" : "info"))}<p>${b.text}</p>${b.action && html`<a class="btn btn-small" href="${b.action.href}">${b.action.label}</a>`}</div>`)}`,
-      );
+    if (!area) return;
+    const button = (key, { action }) =>
+      action.href
+        ? html`<a class="btn btn-small" href="${action.href}">${action.label}</a>`
+        : html`<button type="button" class="btn btn-small" data-action="banner-run" data-id="${key}">${action.label}</button>`;
+    const shown = [...this.#state.banners.entries()].filter(([key]) => !(key === "live" && this.#state.signedOut)); // one cause, one banner
+    render(
+      area,
+      html`${shown.map(([key, b]) => html`<div class="banner banner-${b.tone ?? "info"}" data-key="${key}">${icon(b.icon ?? (b.tone === "bad" ? "error" : b.tone === "warn" ? "alert" : "info"))}<p>${b.text}</p>${b.action && button(key, b)}${b.onClose && html`<button type="button" class="icon-btn" data-action="banner-close" data-id="${key}" aria-label="Close">${icon("x")}</button>`}</div>`)}`,
+    );
   }
 
   #renderTray() {

@@ -10,6 +10,7 @@
  * `hasDraft()` tells whether an unfinished one is kept, `forgetDraft()` throws it away.
  */
 import { html } from "../html.js";
+import { copyCurl } from "../curl.js";
 import { busy, onAction, render } from "../dom.js";
 import { dateTime } from "../format.js";
 import { toast } from "../notices.js";
@@ -283,6 +284,7 @@ export async function openComposer(options = {}) {
         }
       }),
     "save-draft": (_e, el) => send("draft", el),
+    curl: () => copyCurl(c.asCall()),
     "save-schedule": (_e, el) => {
       if (!c.form.at) {
         const input = $("#pc-at");

@@ -1,6 +1,6 @@
 /** What a list shows when it has nothing to show: loading, empty, failed. Template functions for html``. */
 import { attrs, html, icon } from "../html.js";
-import { toast } from "../notices.js";
+import { logHref, toast } from "../notices.js";
 
 /**
  * Grey shapes; they appear after 200 ms so that a fast answer never flashes.
@@ -12,15 +12,15 @@ export function skeleton(kind = "rows", count = 6, label = "Loading") {
 }
 
 /**
- * @param {{icon?: string, title: string, text?: string, action?: {label: string, href?: string, action?: string, icon?: string}, compact?: boolean}} options
- * `action.action` becomes data-action, to be handled with onAction().
+ * @param {{icon?: string, title: string, text?: string, action?: {label: string, href?: string, action?: string, icon?: string, needs?: string}, compact?: boolean}} options
+ * `action.action` becomes data-action, to be handled with onAction(); `action.needs` is the right it takes.
  */
 export function emptyState({ icon: name = "image", title, text = "", action, compact = false }) {
   const button =
     action &&
     (action.href
       ? html`<a class="btn btn-primary" href="${action.href}">${action.icon && icon(action.icon)}${action.label}</a>`
-      : html`<button type="button" class="btn btn-primary" data-action="${action.action}">${action.icon && icon(action.icon)}${action.label}</button>`);
+      : html`<button type="button" class="btn btn-primary" data-action="${action.action}" ${attrs({ "data-needs": action.needs })}>${action.icon && icon(action.icon)}${action.label}</button>`);
   return html`<div class="empty-state ${compact ? "is-compact" : ""}"><span class="empty-icon">${icon(name)}</span><h3>${title}</h3>${text && html`<p>${text}</p>`}${button}</div>`;
 }
 
@@ -44,7 +44,7 @@ export function errorState(error, { title = "This could not be loaded", action =
   return html`<div class="error-state ${compact ? "is-compact" : ""}" role="alert"><span class="empty-icon">${icon(error?.code === "network" ? "wifi-off" : "alert")}</span>
     <div class="stack-1"><h3>${title}</h3><p>${error?.message || "Something went wrong."}</p>${error?.remedy && html`<p class="muted">${error.remedy}</p>`}
     <div class="row">${action && html`<button type="button" class="btn" data-action="${action}">${icon("refresh")}Try again</button>`}
-    <button type="button" class="btn btn-ghost" ${attrs({ "data-copy-details": details })}>${icon("copy")}Copy details</button></div></div></div>`;
+    <button type="button" class="btn btn-ghost" ${attrs({ "data-copy-details": details })}>${icon("copy")}Copy details</button>${logHref(error) && html`<a class="btn btn-ghost" href="${logHref(error)}">${icon("list")}Show in the log</a>`}</div></div></div>`;
 }
 
 /** Makes "Copy details" work everywhere. Called once by main.js. */

@@ -79,7 +79,7 @@ export async function mount(main) {
           icon: "characters",
           title: "Who is first?",
           text: "A character is one AI persona: looks, story and accounts. A name is enough to begin.",
-          action: { label: "New character", action: "new", icon: "plus" },
+          action: { label: "New character", action: "new", icon: "plus", needs: "write" },
         }),
       );
       return;
@@ -98,7 +98,7 @@ export async function mount(main) {
       )}
       <span class="spacer"></span><select aria-label="Sort by" data-sort-by>${SORTS.map(([key, label]) => html`<option ${attrs({ value: key, selected: key === s.sort })}>${label}</option>`)}</select>
       <div class="segmented" role="group" aria-label="View"><button type="button" data-action="view" data-view="cards" aria-pressed="${String(s.view === "cards")}" aria-label="Cards" title="Cards">${icon("grid")}</button><button type="button" data-action="view" data-view="table" aria-pressed="${String(s.view === "table")}" aria-label="Table" title="Table">${icon("list")}</button></div>
-      <button type="button" class="btn btn-primary" data-action="new" title="New (n)">${icon("plus")}New character</button></div>
+      <button type="button" class="btn btn-primary" data-action="new" data-needs="write" title="New (n)">${icon("plus")}New character</button></div>
       <p class="visually-hidden" role="status">${plural(items.length, "character")}</p>
       ${
         !items.length

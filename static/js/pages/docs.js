@@ -1,112 +1,11 @@
-/** The API, read from /api/openapi.json: groups, parameters, bodies and a curl line each. */
-import { api } from "../api.js";
-import { html, icon } from "../html.js";
-import { debounce, onAction, render, url } from "../dom.js";
+/** The API, read from /api/openapi.json: groups, parameters, bodies, answers, a curl line each, and trying the reading ones. */
+import { api, withQuery } from "../api.js";
+import { attrs, html, icon } from "../html.js";
+import { curl, here } from "../curl.js";
+import { busy, debounce, onAction, render, url } from "../dom.js";
 import { plural } from "../format.js";
 import { copyText, emptyState, errorState, skeleton } from "../components/states.js";
-
-const METHODS = ["get", "post", "put", "patch", "delete"];
-const MAX_DEPTH = 4;
-
-/** The schema behind a `$ref`, unions without their null. */
-function resolve(doc, schema) {
-  let s = schema ?? {};
-  for (let n = 0; s.$ref && n < 10; n += 1)
-    s =
-      s.$ref
-        .replace(/^#\//, "")
-        .split("/")
-        .reduce((at, key) => at?.[key], doc) ?? {};
-  const union = s.anyOf ?? s.oneOf ?? (s.allOf?.length === 1 ? s.allOf : null);
-  if (union) {
-    const real = union.filter((one) => one.type !== "null");
-    if (real.length === 1)
-      return {
-        ...resolve(doc, real[0]),
-        ...Object.fromEntries(Object.entries(s).filter(([k]) => !["anyOf", "oneOf", "allOf"].includes(k))),
-      };
-  }
-  return s;
-}
-
-/** "array of string", "integer, 1 to 500", "newest | oldest". */
-export function typeName(doc, schema) {
-  const s = resolve(doc, schema);
-  if (s.enum) return s.enum.map((v) => JSON.stringify(v)).join(" | ");
-  const union = (s.anyOf ?? s.oneOf)?.filter((one) => one.type !== "null");
-  if (union) return union.map((one) => typeName(doc, one)).join(" or ");
-  if (s.type === "array") return `array of ${typeName(doc, s.items)}`;
-  if (s.format === "binary") return "file";
-  const low = s.minimum ?? s.exclusiveMinimum,
-    high = s.maximum ?? s.exclusiveMaximum;
-  const range =
-    low !== undefined && high !== undefined
-      ? `, ${low} to ${high}`
-      : low !== undefined
-        ? `, from ${low}`
-        : high !== undefined
-          ? `, up to ${high}`
-          : "";
-  return `${s.type ?? (s.properties ? "object" : "any")}${range}`;
-}
-
-/** A body somebody could send: required fields, or the first few when none is required. */
-export function example(doc, schema, depth = 0) {
-  const s = resolve(doc, schema);
-  if (s.example !== undefined) return s.example;
-  if (s.default !== undefined && s.default !== null) return s.default;
-  if (s.enum) return s.enum[0];
-  if (s.anyOf || s.oneOf) return example(doc, (s.anyOf ?? s.oneOf)[0], depth);
-  if (s.type === "array") return depth >= MAX_DEPTH ? [] : [example(doc, s.items ?? {}, depth + 1)];
-  if (s.properties || s.type === "object") {
-    const all = Object.keys(s.properties ?? {}),
-      names = s.required?.length ? s.required : all.slice(0, 3);
-    return depth >= MAX_DEPTH
-      ? {}
-      : Object.fromEntries(names.filter((n) => s.properties?.[n]).map((n) => [n, example(doc, s.properties[n], depth + 1)]));
-  }
-  return { integer: s.minimum ?? 1, number: s.minimum ?? 1, boolean: true, string: "…" }[s.type] ?? null;
-}
-
-/** Every operation, flat, in the order of the document. */
-export function operations(doc) {
-  return Object.entries(doc.paths ?? {}).flatMap(([path, item]) =>
-    METHODS.filter((m) => item[m]).map((method) => {
-      const op = item[method],
-        content = resolve(doc, op.requestBody)?.content ?? {};
-      const [type, media] = Object.entries(content)[0] ?? [];
-      return {
-        id: `${method}-${path.replace(/[^\w]+/g, "-").replace(/^-|-$/g, "")}`,
-        method,
-        path,
-        tag: op.tags?.[0] ?? "Other",
-        summary: op.summary ?? "",
-        description: op.description ?? "",
-        parameters: [...(item.parameters ?? []), ...(op.parameters ?? [])].map((p) => resolve(doc, p)),
-        bodyType: type,
-        body: media?.schema,
-        responses: Object.entries(op.responses ?? {}),
-      };
-    }),
-  );
-}
-
-const quote = (text) => `'${String(text).replaceAll("'", "'\\''")}'`;
-/** A line for the shell. @param {string} origin */
-export function curl(doc, op, origin) {
-  const query = op.parameters
-    .filter((p) => p.in === "query" && p.required)
-    .map((p) => `${p.name}=${encodeURIComponent(example(doc, p.schema) ?? "")}`)
-    .join("&");
-  const parts = [
-    `curl ${op.method === "get" ? "" : `-X ${op.method.toUpperCase()} `}${quote(origin + op.path.replace(/{(\w+)}/g, (_all, name) => name.toUpperCase()) + (query ? `?${query}` : ""))}`,
-  ];
-  if (op.body && /multipart/.test(op.bodyType))
-    for (const [name, s] of Object.entries(resolve(doc, op.body).properties ?? {}).slice(0, 1))
-      parts.push(`-F ${quote(`${name}=@${/file|array/.test(typeName(doc, s)) ? "picture.png" : "…"}`)}`);
-  else if (op.body) parts.push("-H 'Content-Type: application/json'", `-d ${quote(JSON.stringify(example(doc, op.body)))}`);
-  return parts.join(" \\\n  ");
-}
+import { asCall, operations, resolve, typeName } from "./docs/operations.js";
 
 const note = (text) =>
   html`${String(text ?? "")
@@ -125,11 +24,33 @@ function properties(doc, schema) {
   return Object.entries(of.properties ?? {}).map(([name, one]) => ({ name, schema: one, required: of.required?.includes(name) }));
 }
 
-function operation(doc, op) {
+/** What a good answer looks like: its fields, or its content type. */
+function answer(doc, code, response) {
+  const r = resolve(doc, response);
+  const [type, media] = Object.entries(r.content ?? {})[0] ?? [];
+  const rows = media?.schema && /json$/.test(type) && !/problem/.test(type) ? properties(doc, media.schema) : [];
+  const what = !type || /problem/.test(type) ? "" : /json/.test(type) ? typeName(doc, media.schema) : Object.keys(r.content).join(", ");
+  const line = html`<code>${code}</code> ${note(r.description)}${what && html` <span class="muted">${what}</span>`}`;
+  return rows.length ? html`<li><details><summary>${line}</summary>${fields(doc, rows)}</details></li>` : html`<li>${line}</li>`;
+}
+
+const RIGHTS = { public: "anybody", read: "read", write: "write", publish: "publish", admin: "an admin, signed in", self: "a person, signed in" };
+
+/** Fields for the parameters and a button: GET only, so that nothing is changed by trying. */
+function tryIt(op) {
+  if (op.method !== "get" || op.path === "/api/events") return "";
+  const own = op.parameters.filter((p) => p.in === "path" || p.in === "query");
+  return html`<section class="dc-try" data-op="${op.id}"><h4>Try it</h4><form class="dc-form" data-op="${op.id}">${own.map(
+    (p) =>
+      html`<label class="dc-input"><span><code>${p.name}</code></span><input name="${p.name}" data-in="${p.in}" autocomplete="off" spellcheck="false" ${attrs({ required: p.in === "path", placeholder: p.schema?.default ?? undefined })}></label>`,
+  )}<button type="submit" class="btn btn-small">${icon("play")}Send</button></form><div class="dc-result" role="status"></div></section>`;
+}
+
+function operation(doc, op, where) {
   const body = op.body ? properties(doc, op.body) : [];
-  const line = curl(doc, op, location.origin);
+  const line = curl(asCall(op), { ...where, token: where.token && op.right !== "public" });
   return html`<details class="card dc-op" id="${op.id}" data-key="${op.id}"><summary><span class="dc-method is-${op.method}">${op.method.toUpperCase()}</span><code class="dc-path">${op.path}</code><span class="dc-summary">${op.summary}</span>${icon("chevron-down")}</summary>
-    <div class="dc-body">${op.description && html`<p>${note(op.description)}</p>`}
+    <div class="dc-body">${op.description && html`<p>${note(op.description)}</p>`}<p class="muted small dc-right">Needs: ${RIGHTS[op.right] ?? op.right}</p>
       ${
         op.parameters.length > 0 &&
         html`<section><h4>Parameters</h4>${fields(
@@ -143,9 +64,9 @@ function operation(doc, op) {
           })),
         )}</section>`
       }
-      ${op.body && html`<section><h4>Body <span class="muted">${op.bodyType}</span></h4>${body.length ? fields(doc, body) : html`<p class="muted">${typeName(doc, op.body)}</p>`}</section>`}
-      <section><h4>Answers</h4><ul class="dc-answers">${op.responses.map(([code, r]) => html`<li><code>${code}</code> ${resolve(doc, r).description}</li>`)}</ul></section>
-      <section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}">${icon("copy")}Copy</button></header><pre tabindex="0">${line}</pre></section></div></details>`;
+      ${op.body && html`<section><h4>Body <span class="muted">${op.bodyTypes.join(" or ")}</span></h4>${body.length ? fields(doc, body) : html`<p class="muted">${typeName(doc, op.body)}</p>`}</section>`}
+      <section><h4>Answers</h4><ul class="dc-answers">${op.responses.map(([code, r]) => answer(doc, code, r))}</ul></section>
+      <section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}" aria-label="Copy the command for ${op.method.toUpperCase()} ${op.path}">${icon("copy")}Copy as curl</button></header><pre tabindex="0">${line}</pre></section>${tryIt(op)}</div></details>`;
 }
 
 /** The codes an error answer can carry; `type` of every problem leads here. */
@@ -154,6 +75,29 @@ const errorList = (rows) => html`<h2 id="errors">Errors</h2>
     (e) => html`<div role="row" class="dc-field" id="error-${e.code}">
     <span role="rowheader"><code>${e.code}</code></span><span role="cell"><span class="muted">${e.status}</span> ${e.title}</span></div>`,
   )}</div>`;
+
+const MOST = 20_000;
+
+/** Send a GET with what was typed and show the answer as it came. */
+async function send(form, op) {
+  const given = [...form.querySelectorAll("input")].filter((input) => input.value !== "");
+  const path = op.path.replace(/{(\w+)}/g, (_all, name) => {
+    const value = given.find((input) => input.dataset.in === "path" && input.name === name)?.value ?? "";
+    return value.split("/").map(encodeURIComponent).join("/");
+  });
+  const address = withQuery(path, Object.fromEntries(given.filter((i) => i.dataset.in === "query").map((i) => [i.name, i.value])));
+  const slot = form.parentElement.querySelector(".dc-result");
+  try {
+    const response = await fetch(address, { credentials: "same-origin" });
+    const type = response.headers.get("Content-Type") ?? "";
+    const bytes = response.headers.get("Content-Length");
+    let text = /json|text\//.test(type) ? await response.text() : `${type}${bytes ? `, ${plural(Number(bytes), "byte")}` : ""}`;
+    if (/json/.test(type)) text = JSON.stringify(JSON.parse(text), null, 2);
+    render(slot, html`<p class="small"><strong>${response.status}</strong> <span class="muted">${address}</span></p><pre tabindex="0">${text.slice(0, MOST)}${text.length > MOST ? "\n…" : ""}</pre>`);
+  } catch {
+    render(slot, html`<p class="field-error">Digital Dalla does not answer.</p>`);
+  }
+}
 
 export async function mount(main) {
   document.querySelector("app-shell").pageTitle = "API";
@@ -172,13 +116,13 @@ export async function mount(main) {
 
 async function mountDoc(main) {
   render(main, skeleton("rows", 8));
-  const doc = await api.get("/api/openapi.json");
+  const [doc, where] = await Promise.all([api.get("/api/openapi.json"), here()]);
   const all = operations(doc),
     about = new Map((doc.tags ?? []).map((t) => [t.name, t.description]));
   render(
     main,
     html`<div class="dc"><aside class="dc-side"><nav aria-label="Groups"><ul class="dc-nav"></ul></nav></aside><div class="dc-main stack-4">
-    <header class="stack-3"><p class="dc-intro">Everything the pages do goes through this API, so scripts can do it too. JSON in and out, times in UTC. Errors are <a href="https://www.rfc-editor.org/rfc/rfc9457" rel="noopener">problem details</a> with <code>code</code>, <code>detail</code> and often a <code>remedy</code>. Long work answers 202 with a <code>taskId</code>.</p>
+    <header class="stack-3"><p class="dc-intro">Everything the pages do goes through this API, so scripts can do it too. JSON in and out, times in UTC. Errors are <a href="https://www.rfc-editor.org/rfc/rfc9457" rel="noopener">problem details</a> with <code>code</code>, <code>detail</code> and often a <code>remedy</code>. Long work answers 202 with a <code>taskId</code>.${where.token ? html` Programs send an API token, made under <a href="/settings.html?section=account">Settings, Account</a>.` : ""}</p>
       <div class="row"><div class="search-box">${icon("search")}<input type="search" id="dc-q" data-search value="${url.get("q") ?? ""}" placeholder="Search paths and words" aria-label="Search the API" autocomplete="off" spellcheck="false"></div><span class="muted" role="status" id="dc-count"></span><span class="spacer"></span><a class="btn" href="/api/openapi.json" target="_blank" rel="noopener">${icon("external")}openapi.json</a></div></header><div class="dc-list stack-5"></div></div></div>`,
   );
   const errors = document.createElement("section");
@@ -210,7 +154,7 @@ async function mountDoc(main) {
     render(
       main.querySelector(".dc-list"),
       shown.length
-        ? html`${[...groups].map(([tag, list]) => html`<section class="stack-2" id="${slug(tag)}" data-key="${slug(tag)}"><h2>${tag}</h2>${about.get(tag) && html`<p class="muted">${about.get(tag)}</p>`}${list.map((op) => operation(doc, op))}</section>`)}`
+        ? html`${[...groups].map(([tag, list]) => html`<section class="stack-2" id="${slug(tag)}" data-key="${slug(tag)}"><h2>${tag}</h2>${about.get(tag) && html`<p class="muted">${about.get(tag)}</p>`}${list.map((op) => operation(doc, op, where))}</section>`)}`
         : emptyState({
             icon: "search",
             title: "No call fits",
@@ -235,6 +179,12 @@ async function mountDoc(main) {
     true,
   );
   paint();
+  main.addEventListener("submit", (event) => {
+    const form = event.target.closest?.(".dc-form");
+    if (!form) return;
+    event.preventDefault();
+    busy(form.querySelector("button"), () => send(form, all.find((op) => op.id === form.dataset.op)));
+  });
   const reveal = () => {
     const el = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (el) {

@@ -1,123 +1,124 @@
-/** Monitoring: what works, what does not and what helps; the machine; the background tasks. Shows what GET /api/system/status says. */
+/**
+ * Monitoring: what works, what does not and what helps; the machine; the background tasks; the log.
+ * What is said about the components is what GET /api/system/status says, nothing else.
+ */
 import { api } from "../api.js";
 import { html, icon } from "../html.js";
 import { busy, onAction, render, url } from "../dom.js";
-import { ago, bytes, dateTime, number, words } from "../format.js";
+import { ago, dateTime, words } from "../format.js";
 import { cancel, retry, stream } from "../jobs.js";
 import { registerKeys } from "../keys.js";
 import { toast } from "../notices.js";
+import { session } from "../session.js";
 import { errorState, skeleton } from "../components/states.js";
-import { statusBadge } from "../components/status-badge.js";
-import { charts, span } from "./monitoring/charts.js";
+import { SPANS, charts, span as spanText } from "./monitoring/charts.js";
+import { componentRow, componentsOf } from "./monitoring/components.js";
 import { engineActions, enginePanel } from "./monitoring/engine.js";
+import { failuresSection } from "./monitoring/failures.js";
+import { logsSection } from "./monitoring/logs.js";
+import { queueSection } from "./monitoring/queue.js";
 import { openTask } from "./monitoring/task-dialog.js";
 import { tasksSection } from "./monitoring/tasks.js";
 
 const EVERY = 10_000;
-const LABELS = {
-  comfyui: ["ComfyUI", "studio"],
-  builtin: ["Built-in engine", "cpu"],
-  database: ["Data", "layers"],
-  scheduler: ["Clock", "clock"],
-  worker: ["Worker", "tasks"],
-  disk: ["Disk", "disk"],
-  gpu: ["GPU", "gpu"],
-  instagram: ["Instagram", "account"],
-  twitter: ["X", "account"],
-  gemini: ["Gemini", "edit"],
-};
-const FIX = {
-  instagram: ["/characters.html", "Open characters"],
-  twitter: ["/characters.html", "Open characters"],
-  disk: ["/gallery.html?trashed=true", "Open the trash"],
-};
+const TABS = ["overview", "tasks", "logs"];
 const OVERALL = {
   ok: ["good", "ok", "Everything works"],
   degraded: ["warn", "alert", "Something needs attention"],
   error: ["bad", "error", "Something important does not work"],
 };
-const SAID = new Set(["status", "detail", "remedy", "since", "lastError", "latencyMs", "label"]);
 
-const value = (name, v) =>
-  /bytes$/i.test(name)
-    ? bytes(v)
-    : typeof v === "number"
-      ? number(v, 2)
-      : /At$|Tick$/.test(name) && typeof v === "string"
-        ? dateTime(v)
-        : typeof v === "boolean"
-          ? v
-            ? "Yes"
-            : "No"
-          : v;
-/** Everything else a component says, flat: the page hides nothing the JSON has. */
-function extras(component, prefix = "") {
-  return Object.entries(component)
-    .filter(([k, v]) => (prefix || !SAID.has(k)) && v !== null && v !== "" && !(Array.isArray(v) && !v.length))
-    .flatMap(([k, v]) => {
-      const name = words(k);
-      if (Array.isArray(v)) return [[prefix + name, v.map((x) => (typeof x === "object" ? JSON.stringify(x) : x)).join("; ")]];
-      return typeof v === "object"
-        ? extras(v, k === "info" || k === "files" ? prefix : `${prefix}${name}: `)
-        : [[prefix + name, value(k, v)]];
-    });
-}
-
-function component([name, c], editor) {
-  const [label, glyph] = LABELS[name] ?? [words(name), "circle"];
-  const more = extras(c),
-    fix = c.status !== "ok" && FIX[name];
-  return html`<li class="mo-row is-${c.status}" data-key="${name}"><span class="mo-icon">${icon(glyph)}</span>
-    <div class="mo-what"><h3>${label}</h3><p>${c.detail}</p>${c.status !== "ok" && c.remedy && html`<p class="small muted">${c.remedy}</p>`}
-      ${c.lastError && c.lastError.detail !== (c.status === "error" ? c.detail : "") && html`<p class="small muted">Last error ${ago(c.lastError.at)}: ${c.lastError.detail}</p>`}
-      ${more.length > 0 && html`<details><summary class="small">More</summary><dl class="facts small">${more.map(([k, v]) => html`<div><dt>${k}</dt><dd>${v}</dd></div>`)}</dl></details>`}</div>
-    <div class="mo-facts">${statusBadge(c.status, { ok: "Working", off: "Off", error: "Error" }[c.status])}<span class="small muted" title="${dateTime(c.since)}">since ${ago(c.since).replace("just now", "a moment ago")}</span>${c.latencyMs !== undefined && html`<span class="small muted">${number(c.latencyMs)} ms</span>`}${fix && html`<a class="small" href="${fix[0]}">${fix[1]}</a>`}${editor && html`<button type="button" class="btn btn-small" data-action="address" aria-expanded="${String(editor.open)}">${icon("edit")}Address</button>`}</div>${editor?.open && html`<div class="mo-editor">${editor.view}</div>`}</li>`;
+/** Which tab an address means: links name a task state, a request or a search, not always the tab. */
+function tabOf(query) {
+  if (TABS.includes(query.tab)) return query.tab;
+  if (query.requestId || query.taskId || query.level || query.q) return "logs";
+  return query.status ? "tasks" : "overview";
 }
 
 export async function mount(main) {
   let status = null,
     problem = null,
-    samples = [],
+    live = [],
+    spanName = "2m",
+    long = [],
+    longAt = 0,
     settings = new Map(),
     test = null,
     editing = location.hash === "#engine",
     timer = 0,
+    tab = tabOf(url.all()),
     state = url.get("status") ?? "";
   render(
     main,
-    html`<div class="mo stack-5"><div class="mo-head"></div><div class="mo-charts" aria-label="Last two minutes"></div><section class="panel mo-tasks" aria-label="Tasks"></section><div class="mo-components"></div></div>`,
+    html`<div class="mo stack-4"><div class="mo-head"></div><tab-bar class="mo-tabs" aria-label="Monitoring"></tab-bar>
+      <div id="mo-overview" class="stack-5" role="tabpanel" aria-labelledby="tab-overview" hidden><section class="stack-2" aria-label="The machine"><div class="row mo-span"></div><div class="mo-charts"></div></section><div class="mo-failed-now"></div><div class="mo-components"></div></div>
+      <div id="mo-tasks" class="stack-5" role="tabpanel" aria-labelledby="tab-tasks" hidden><div class="mo-now stack-5"></div><section class="panel mo-tasks" aria-label="Tasks"></section></div>
+      <div id="mo-logs" role="tabpanel" aria-labelledby="tab-logs" hidden></div></div>`,
   );
   const $ = (s) => main.querySelector(s);
+  const bar = $("tab-bar");
 
   function paintHead() {
     const [tone, glyph, title] = OVERALL[status?.status] ?? ["neutral", "circle", "Checking…"];
-    const wrong = status
-      ? Object.entries(status)
-          .filter(([, c]) => c?.status === "error")
-          .map(([n]) => LABELS[n]?.[0] ?? words(n))
-      : [];
+    const wrong = componentsOf(status)
+      .filter(([, c]) => c.status === "error")
+      .map(([n, c]) => c.label ?? words(n));
     render(
       $(".mo-head"),
       html`<div class="page-head mo-overall"><span class="mo-light badge-${tone}">${icon(glyph)}</span><div class="mo-title"><h2 role="status">${title}</h2><p class="small muted">${status ? html`${wrong.length > 0 && html`${wrong.join(", ")} · `}Checked ${ago(status.checkedAt)} · version ${status.version} · running since ${dateTime(status.startedAt)}` : html`&nbsp;`}${problem && status && html` · <span class="mo-stale">not reachable now</span>`}</p></div><span class="spacer"></span>
-      <a class="btn btn-ghost" href="/api/system/status" target="_blank" rel="noopener">${icon("external")}JSON</a><a class="btn btn-ghost" href="/api/docs">${icon("book")}API</a><button type="button" class="btn" data-action="check">${icon("refresh")}Check now</button></div>`,
+      <a class="btn btn-ghost" href="/api/system/status" target="_blank" rel="noopener">${icon("external")}JSON</a><a class="btn btn-ghost" href="/metrics" target="_blank" rel="noopener">${icon("external")}Metrics</a><button type="button" class="btn" data-action="check">${icon("refresh")}Check now</button></div>`,
     );
   }
+  function paintTabs() {
+    const list = [
+      { key: "overview", label: "Overview", icon: "monitoring", controls: "mo-overview" },
+      { key: "tasks", label: "Tasks", icon: "tasks", controls: "mo-tasks", count: queue.held || null },
+    ];
+    if (session.can("admin")) list.push({ key: "logs", label: "Log", icon: "list", controls: "mo-logs" });
+    bar.tabs = list;
+    bar.value = tab;
+    for (const name of TABS) $(`#mo-${name}`).hidden = name !== tab;
+    if (tab === "logs") logs.show();
+    else logs.hide();
+  }
   function paintComponents() {
-    const list = status ? Object.entries(status).filter(([k, c]) => k !== "tasks" && c && typeof c === "object" && c.status) : [];
+    const list = componentsOf(status);
+    const editor = (name) => name === "comfyui" && settings.size > 0 && session.can("admin") && { open: editing, view: enginePanel(settings, { test }) };
     render(
       $(".mo-components"),
       problem && !status
         ? errorState(problem, { title: "The state could not be read" })
-        : html`<section class="panel"><header class="panel-head"><h2>Components</h2></header>${status ? html`<ul class="mo-list">${list.map((one) => component(one, one[0] === "comfyui" && settings.size > 0 && { open: editing, view: enginePanel(settings, { test }) }))}</ul>` : skeleton("rows", 6)}</section>`,
+        : html`<section class="panel"><header class="panel-head"><h2>Components</h2></header>${status ? html`<ul class="mo-list">${list.map((one) => componentRow(one, { accounts: status.accounts ?? [], editor: editor(one[0]) }))}</ul>` : skeleton("rows", 6)}</section>`,
     );
   }
+  const samples = () => (spanName === "2m" ? live : [...long, ...live.slice(-1).filter((s) => s.at > (long.at(-1)?.at ?? ""))]);
   const paintCharts = () => {
-    if (document.visibilityState === "visible") {
-      render($(".mo-charts"), charts(samples));
-      $(".mo-charts").title = span(samples);
-    }
+    if (document.visibilityState !== "visible" || tab !== "overview") return;
+    render(
+      $(".mo-span"),
+      html`<div class="segmented" role="group" aria-label="Span of the charts">${Object.entries(SPANS).map(([name, s]) => html`<button type="button" data-action="span" data-value="${name}" aria-pressed="${String(name === spanName)}">${s.label}</button>`)}</div><span class="small muted">${spanText(samples())}</span>`,
+    );
+    render($(".mo-charts"), charts(samples(), spanName));
   };
+  async function loadSpan() {
+    longAt = Date.now();
+    const wanted = spanName;
+    try {
+      const answer = await api.get("/api/system/samples", { query: { span: wanted } });
+      if (wanted !== spanName) return;
+      if (wanted === "2m") {
+        const known = new Set(answer.samples.map((s) => s.at));
+        live = [...answer.samples, ...live.filter((s) => !known.has(s.at))].slice(-60);
+      } else long = answer.samples;
+    } catch (error) {
+      if (wanted !== "2m") toast.error(error);
+    }
+    paintCharts();
+  }
   const tasks = tasksSection($(".mo-tasks"), { state: () => state, counts: () => status?.tasks ?? {}, changed: () => check() });
+  const queue = queueSection($(".mo-now"), { lanes: () => status?.worker?.lanes ?? [], changed: () => paintTabs() });
+  const failures = failuresSection($(".mo-failed-now"));
+  const logs = logsSection($("#mo-logs"), { visible: () => tab === "logs" });
 
   async function check(fresh = false) {
     clearTimeout(timer);
@@ -131,8 +132,10 @@ export async function mount(main) {
     paintHead();
     paintComponents();
     tasks.paint();
+    queue.paint();
+    if (spanName !== "2m" && Date.now() - longAt > Math.min(60, SPANS[spanName].every) * 1000) loadSpan();
     clearTimeout(timer);
-    timer = setTimeout(() => (document.visibilityState === "visible" ? check() : schedule()), EVERY);
+    schedule();
   }
   const schedule = () => {
     timer = setTimeout(() => (document.visibilityState === "visible" ? check() : schedule()), EVERY);
@@ -171,15 +174,29 @@ export async function mount(main) {
     tasks.paint();
     tasks.load();
   };
+  const setTab = (next) => {
+    tab = next;
+    paintTabs();
+    paintCharts();
+  };
 
   onAction(main, {
     ...tasks.handlers,
+    ...queue.handlers,
+    ...logs.handlers,
     ...engine,
     address: () => {
       editing = !editing;
       test = null;
       paintComponents();
       if (editing) $("#mo-url")?.focus();
+    },
+    span: (_e, el) => {
+      if (el.dataset.value === spanName) return;
+      spanName = el.dataset.value;
+      long = [];
+      paintCharts();
+      loadSpan();
     },
     retry: () => check(true),
     check: (_e, el) => busy(el, () => check(true)),
@@ -189,6 +206,18 @@ export async function mount(main) {
       setState(el.dataset.value);
     },
     task: (_e, el) => showTask(el.dataset.id),
+    "all-failed": () => {
+      url.set({ tab: "tasks", status: "failed" }, { push: true });
+      setState("failed");
+      setTab("tasks");
+    },
+  });
+  bar.addEventListener("tab-bar:change", ({ detail }) => {
+    // The filters of one tab mean nothing in the other.
+    url.set({ tab: detail.key === "overview" ? null : detail.key, status: null, level: null, q: null, requestId: null, taskId: null }, { push: true });
+    if (state) setState("");
+    if (detail.key !== "logs") logs.sync();
+    setTab(detail.key);
   });
   main.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -198,14 +227,21 @@ export async function mount(main) {
   addEventListener("popstate", () => {
     const next = url.get("status") ?? "";
     if (next !== state) setState(next);
+    logs.sync();
+    setTab(tabOf(url.all()));
     const id = url.get("task");
     if (!id) document.querySelector("dialog[open] .mo-task")?.closest("dialog").close();
     else showTask(id, { push: false });
   });
   stream.on("system.sample", (sample) => {
-    if (samples.at(-1)?.at === sample.at) return;
-    samples = [...samples, sample].slice(-60);
+    if (live.at(-1)?.at === sample.at) return;
+    live = [...live, sample].slice(-60);
     paintCharts();
+  });
+  document.addEventListener("session:me", () => {
+    paintTabs();
+    paintComponents();
+    failures.paint();
   });
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") {
@@ -216,20 +252,17 @@ export async function mount(main) {
   registerKeys("Monitoring", [{ keys: "r", label: "Check now", run: () => main.querySelector("[data-action=check]")?.click() }]);
 
   paintHead();
+  paintTabs();
   paintComponents();
   paintCharts();
   tasks.paint();
+  queue.paint();
   await Promise.all([
     check(),
     tasks.load(),
-    api
-      .get("/api/system/samples")
-      .then((answer) => {
-        const known = new Set(answer.samples.map((s) => s.at));
-        samples = [...answer.samples, ...samples.filter((s) => !known.has(s.at))].slice(-60);
-        paintCharts();
-      })
-      .catch(() => {}),
+    queue.load(),
+    failures.load(),
+    loadSpan(),
     api
       .get("/api/settings")
       .then((answer) => setSettings(answer.items))

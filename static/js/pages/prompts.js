@@ -70,8 +70,8 @@ export async function mount(main) {
       <span class="spacer"></span>
       <button type="button" class="btn" popovertarget="pr-file-menu" aria-haspopup="menu" aria-label="Import, export and wildcards">${icon("more")}<span>More</span></button>
       <div id="pr-file-menu" popover class="popover menu" role="menu" aria-label="More" data-align="end"><button type="button" role="menuitem" data-action="import">${icon("upload")}<span>Import CSV or JSON</span></button>${["csv", "json"].map((format) => html`<a role="menuitem" href="/api/prompts/export?${new URLSearchParams({ format, ...(f.characterId ? { characterId: f.characterId } : {}) })}" download="prompts.${format}">${icon("download")}<span>Export ${format.toUpperCase()}${f.characterId && " of this character"}</span></a>`)}<hr><button type="button" role="menuitem" data-action="wildcards">${icon("dice")}<span>Wildcards</span></button></div>
-      <button type="button" class="btn" data-action="ideas" title="Ideas (i)">${icon("bolt")}<span>Ideas</span></button>
-      <button type="button" class="btn btn-primary" data-action="new" title="New (n)">${icon("plus")}<span>New prompt</span></button>`,
+      <button type="button" class="btn" data-action="ideas" data-needs="write" title="Ideas (i)">${icon("bolt")}<span>Ideas</span></button>
+      <button type="button" class="btn btn-primary" data-action="new" data-needs="write" title="New (n)">${icon("plus")}<span>New prompt</span></button>`,
     );
     root.querySelectorAll("[data-filter]").forEach((el) => {
       if (el !== document.activeElement) el.value = f[el.dataset.filter];
@@ -88,7 +88,7 @@ export async function mount(main) {
         text: "No prompt fits these words and filters.",
         action: { label: "Clear filters", action: "clear" },
       });
-    return html`<div class="empty-state"><span class="empty-icon">${icon("book")}</span><h3>No prompts${who ? ` for ${who.name}` : ""} yet</h3><p>Write one, or ask for 10 ideas${who ? ` for ${who.name}` : ""}. Scheduled tasks take theirs from here.</p><div class="row"><button type="button" class="btn btn-primary" data-action="new">${icon("plus")}Write one</button>${session.known.length > 0 ? html`<button type="button" class="btn" data-action="ten">${icon("bolt")}10 ideas${who ? ` for ${who.name}` : ""}</button>` : html`<a class="btn" href="/characters.html?new=1">${icon("characters")}Create a character</a>`}</div></div>`;
+    return html`<div class="empty-state"><span class="empty-icon">${icon("book")}</span><h3>No prompts${who ? ` for ${who.name}` : ""} yet</h3><p>Write one, or ask for 10 ideas${who ? ` for ${who.name}` : ""}. Scheduled tasks take theirs from here.</p><div class="row"><button type="button" class="btn btn-primary" data-action="new" data-needs="write">${icon("plus")}Write one</button>${session.known.length > 0 ? html`<button type="button" class="btn" data-action="ten" data-needs="write">${icon("bolt")}10 ideas${who ? ` for ${who.name}` : ""}</button>` : html`<a class="btn" href="/characters.html?new=1">${icon("characters")}Create a character</a>`}</div></div>`;
   }
 
   function paint() {

@@ -5,6 +5,7 @@
 import { api } from "../api.js";
 import { until } from "../components/cron-field.js";
 import { errorState, emptyState, skeleton } from "../components/states.js";
+import { copyCurl } from "../curl.js";
 import { busy, debounce, onAction, render, url } from "../dom.js";
 import { ago, dateTime, number, plural } from "../format.js";
 import { attrs, html, icon } from "../html.js";
@@ -79,9 +80,9 @@ export async function mount(main) {
     render(
       $("#sc-stop"),
       state?.paused
-        ? html`<div class="sc-stopped" role="alert">${icon("stop")}<div><h2>Everything is stopped</h2>${state.paused.reason && html`<p class="sc-reasoned">${state.paused.reason}</p>`}<p>Stopped <time datetime="${state.paused.since}" title="${dateTime(state.paused.since)}">${ago(state.paused.since)}</time>. No task runs and nothing is posted.</p></div><button type="button" class="btn btn-large" data-action="resume">${icon("play")}Go on</button></div>`
+        ? html`<div class="sc-stopped" role="alert">${icon("stop")}<div><h2>Everything is stopped</h2>${state.paused.reason && html`<p class="sc-reasoned">${state.paused.reason}</p>`}<p>Stopped <time datetime="${state.paused.since}" title="${dateTime(state.paused.since)}">${ago(state.paused.since)}</time>. No task runs and nothing is posted.</p></div><button type="button" class="btn btn-large" data-action="resume" data-needs="publish">${icon("play")}Go on</button></div>`
         : halted.length
-          ? html`<ul class="sc-halted">${halted.map((id) => html`<li data-key="halt-${id}">${icon("pause")}<p><strong>${session.find(id)?.name ?? id}</strong> is stopped. ${state.characters[id]?.reason ?? ""}</p><button type="button" class="btn btn-small" data-action="resume" data-id="${id}">Go on</button></li>`)}</ul>`
+          ? html`<ul class="sc-halted">${halted.map((id) => html`<li data-key="halt-${id}">${icon("pause")}<p><strong>${session.find(id)?.name ?? id}</strong> is stopped. ${state.characters[id]?.reason ?? ""}</p><button type="button" class="btn btn-small" data-action="resume" data-needs="publish" data-id="${id}">Go on</button></li>`)}</ul>`
           : html``,
     );
     const file = state?.file;
@@ -98,11 +99,11 @@ export async function mount(main) {
       $("#sc-head"),
       html`<div class="sc-clock"><p>${icon("clock")}<span>Times in <strong>${zone()}</strong>, this browser's zone</span></p><p class="small muted">${list ? html`${plural(active, "active task")}${next && html`, next <span data-until="${next.nextRun}">${Date.parse(next.nextRun) > Date.now() ? until(next.nextRun) : "due now"}</span>`}` : ""}${runner && !runner.owner && html` · <span class="sc-warn">No process runs the schedule</span>`}${runner?.owner && runner.thisProcess === false && html` · run by another process`}</p></div>
       <span class="spacer"></span>
-      ${!state?.paused && html`<button type="button" class="btn sc-stopbtn" data-action="pause">${icon("stop")}<span>Stop everything</span></button>`}
+      ${!state?.paused && html`<button type="button" class="btn sc-stopbtn" data-action="pause" data-needs="publish">${icon("stop")}<span>Stop everything</span></button>`}
       <button type="button" class="btn" popovertarget="sc-chars" aria-haspopup="menu">${icon("characters")}<span>Stop one</span></button>
       <div id="sc-chars" popover class="popover menu" role="menu" aria-label="Stop one character" data-align="end">${session.known.map((c) => html`<button type="button" role="menuitemcheckbox" aria-checked="${String(Boolean(state?.characters?.[c.id]))}" data-action="${state?.characters?.[c.id] ? "resume" : "pause"}" data-id="${c.id}">${avatar(c, "s")}<span>${c.name}</span>${state?.characters?.[c.id] ? html`<span class="badge badge-warn">${icon("pause")}Stopped</span>` : ""}</button>`)}${!session.known.length && html`<p class="menu-note">There is no character yet.</p>`}</div>
       <button type="button" class="btn" data-action="run-all" ${attrs({ disabled: !active || Boolean(state?.paused) })}>${icon("play")}<span>Run all</span></button>
-      <button type="button" class="btn btn-primary" data-action="new" title="New (n)">${icon("plus")}New task</button>`,
+      <button type="button" class="btn btn-primary" data-action="new" data-needs="publish" title="New (n)">${icon("plus")}New task</button>`,
     );
     bar.tabs = [
       { key: "tasks", label: "Tasks", icon: "calendar", count: list ? number(list.length) : null, controls: "sc-panel-tasks" },
@@ -275,6 +276,7 @@ export async function mount(main) {
     },
     run: (_e, el) => busy(el, async () => started(await runNow(find(el.dataset.id)))),
     "run-dry": async (_e, el) => started(await runNow(find(el.dataset.id), { dryRun: true })),
+    curl: (_e, el) => copyCurl({ method: "POST", path: `/api/scheduler/tasks/${encodeURIComponent(el.dataset.id)}/run`, body: {} }),
     "run-all": (_e, el) => busy(el, async () => started(await runNow(null))),
     pause: async (_e, el) => started(await pause(el.dataset.id ?? null)),
     resume: (_e, el) => busy(el, async () => started(await resume(el.dataset.id ?? null))),

@@ -1,5 +1,6 @@
 /** The studio: write a prompt, press Generate, see it being drawn, go on from there. Wires state, markup and keys together. */
 import { api, ApiError } from "../api.js";
+import { copyCurl } from "../curl.js";
 import { busy, element, onAction, render, url } from "../dom.js";
 import { html, icon } from "../html.js";
 import { cancel, retry } from "../jobs.js";
@@ -15,7 +16,7 @@ import { panelView } from "./studio/panel.js";
 import { queueView } from "./studio/queue.js";
 import { stageView } from "./studio/stage.js";
 import { Store } from "./studio/store.js";
-import { compose, curl, fresh, modelKey, toRequest } from "./studio/wish.js";
+import { asCall, compose, fresh, modelKey, toRequest } from "./studio/wish.js";
 import { modelKinds } from "./studio/kinds.js";
 
 export async function mount(main) {
@@ -91,6 +92,7 @@ export async function mount(main) {
 
   s.listen(signal);
   s.compose();
+  s.advise();
   s.loadInit();
   s.loadItems();
   s.loadFailed();
@@ -237,7 +239,7 @@ export async function mount(main) {
         s.set({ ...fresh(), characterId: before.characterId });
         toast.success("The form is empty again", { undo: () => s.set(before) });
       },
-      "curl-form": () => copyText(curl(toRequest(s.form, s.found, s.character), location.origin), "Command copied"),
+      "curl-form": () => copyCurl(asCall(toRequest(s.form, s.found, s.character))),
       "reload-items": () => s.loadItems(),
       show: (_e, el) => s.show(el.dataset.id),
       "show-live": () => {

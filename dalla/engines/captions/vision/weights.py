@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from dalla.engines.captions.vision.base import SENTENCE, TAGS, VisionRequest, VisionText
-from dalla.engines.images.child import Child
+from dalla.engines.images.child import Child, resident
 from dalla.errors import NotConfigured, Unavailable, UpstreamError
 from dalla.records.image import EngineStatus
 from dalla.settings import Settings
+from dalla.times import now_iso
 
 FOLDER = "captioners"
 
@@ -45,6 +46,7 @@ class _Weights:
         self._work = threading.Lock()
         self._child: Child | None = None
         self._timer: threading.Timer | None = None
+        self._used: dict[str, str] = {}  # name and time of the last picture
 
     @property
     def root(self) -> Path:
@@ -92,6 +94,7 @@ class _Weights:
         }
         with self._work:
             self._hold()
+            self._used = {"name": f"{FOLDER}/{folder.name}", "at": now_iso()}
             try:
                 header, _ = self._running().call({"type": "caption", "task": task}, [request.image], _Silent())
             finally:
@@ -108,6 +111,10 @@ class _Weights:
                 extra={"cause": "empty"},
             )
         return VisionText(text=text, tags=tuple(tags), model=folder.name, notes=tuple(header["notes"]))
+
+    def resident(self) -> list[dict[str, Any]]:
+        """Return what the process holds (services/model_resident.py); [] when there is none."""
+        return resident(self._child, self._used, busy=self._work.locked())
 
     def release(self) -> None:
         with self._work:

@@ -74,7 +74,7 @@ export async function scheduleEach({ mediaIds, items = [], characterId = "" }) {
     if (phase === "work") return html`<span class="spacer"></span><button type="button" class="btn" data-action="stop" ${attrs({ disabled: stopped })}>${stopped ? "Stopping…" : "Stop here"}</button>`;
     if (phase === "done")
       return html`<span class="spacer"></span>${left() > 0 && html`<button type="button" class="btn" data-action="again">${icon("refresh")}Try the others again</button>`}<a class="btn" href="/calendar.html">${icon("calendar")}Calendar</a><button type="button" class="btn btn-primary" data-close="" data-primary>Done</button>`;
-    return html`${mediaIds.length <= room() && html`<button type="button" class="btn btn-ghost" data-action="carousel">${icon("layers")}One carousel instead</button>`}<span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="go" data-primary ${attrs({ disabled: !who || !platforms.length })}>${icon("calendar")}Schedule ${number(mediaIds.length)}</button>`;
+    return html`${mediaIds.length <= room() && html`<button type="button" class="btn btn-ghost" data-action="carousel">${icon("layers")}One carousel instead</button>`}<span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="go" data-needs="publish" data-primary ${attrs({ disabled: !who || !platforms.length })}>${icon("calendar")}Schedule ${number(mediaIds.length)}</button>`;
   }
   async function wordsFor(id) {
     if (captions === "fixed") return { caption: words };

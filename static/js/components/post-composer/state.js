@@ -326,6 +326,12 @@ export class Composer {
     if (publish === "now") return api.post(`${path}/publish`, {}, { idempotencyKey: this.#key.key });
     return data;
   }
+  /** The call that sends the post as it stands: at its time when it has one, else now. */
+  asCall() {
+    if (this.form.postId) return { method: "POST", path: `/api/posts/${encodeURIComponent(this.form.postId)}/publish` };
+    const scheduledAt = this.plannedAt;
+    return { method: "POST", path: "/api/posts", body: model.toBody(this.form, { publish: scheduledAt ? "schedule" : "now", scheduledAt }) };
+  }
   /** Somebody else changed the post meanwhile: take theirs as the base, keep what was typed. */
   async rebase() {
     const { data, etag } = await api.get(`/api/posts/${encodeURIComponent(this.form.postId)}`, { full: true });

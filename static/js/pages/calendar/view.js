@@ -12,7 +12,7 @@ const ROOM = 4; // entries a day of the month has room for
 export function head({ state, zone, zones, characters }) {
   return html`<div class="cal-head"><div class="row cal-turn"><button type="button" class="btn" data-action="today" title="Today (t)">Today</button><button type="button" class="icon-btn" data-action="turn" data-by="-1" aria-label="Earlier" title="Earlier (k)">${icon("chevron-left")}</button><button type="button" class="icon-btn" data-action="turn" data-by="1" aria-label="Later" title="Later (j)">${icon("chevron-right")}</button><h2 id="cal-title" aria-live="polite">${titleOf(state.view, state.date)}</h2></div>
     <span class="spacer"></span><div class="segmented cal-views" role="group" aria-label="View">${VIEWS.map((v) => html`<button type="button" data-action="view" data-value="${v.key}" aria-pressed="${String(v.key === state.view)}">${v.label}</button>`)}</div>
-    <button type="button" class="btn btn-primary" data-action="new" data-primary>${icon("plus")}New post</button></div>
+    <button type="button" class="btn btn-primary" data-action="new" data-needs="publish" data-primary>${icon("plus")}New post</button></div>
     <div class="cal-sub"><label class="visually-hidden" for="cal-character">Character</label><select id="cal-character" data-filter="characterId"><option value="">All characters</option>${characters.map((c) => html`<option ${attrs({ value: c.id, selected: c.id === state.characterId })}>${c.name}</option>`)}</select>
       <label class="cal-zone">${icon("clock")}<span>Times in</span><select data-filter="zone">${zones.map((z) => html`<option ${attrs({ value: z, selected: z === zone })}>${z} (${offsetLabel(z)})</option>`)}</select></label><span class="spacer"></span>
       <ul class="cal-key" aria-label="Meaning of the edges"><li class="k-post">Post</li><li class="k-rule">Rule, not made yet</li><li class="k-dry">${icon("eye")}Dry run</li></ul></div>`;
@@ -122,7 +122,7 @@ const nothing = (v) =>
     icon: "calendar",
     title: v.characterId ? "Nothing is planned for this character" : "Nothing is planned",
     text: "Schedule a post, or let a scheduled task make posts by itself.",
-    action: { label: "New post", action: "new", icon: "plus" },
+    action: { label: "New post", action: "new", icon: "plus", needs: "publish" },
   });
 
 function list(v) {

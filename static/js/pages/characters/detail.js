@@ -24,6 +24,7 @@ import {
   SECRETS,
   storyFields,
 } from "./fields.js";
+import { modelsPanel } from "./models.js";
 
 const TABS = [
   ["overview", "Overview", "user"],
@@ -50,6 +51,7 @@ export function showCharacter(root, id, owner) {
     narratives = [],
     forgotten = new Set(),
     dirty = null,
+    versions = null,
     restored = false,
     mediaTotal = null;
   const $ = (selector) => root.querySelector(selector);
@@ -88,7 +90,7 @@ export function showCharacter(root, id, owner) {
       html`<div class="detail"><header class="detail-head" id="detail-head"></header><tab-bar aria-label="About ${character.name}"></tab-bar>
       <form id="character-form" class="detail-form" novalidate>
         ${FORM_TABS.map((key) => html`<section role="tabpanel" id="panel-${key}" aria-labelledby="tab-${key}" class="panel" hidden></section>`)}
-        <div class="form-bar" id="save-bar" hidden><span class="save-state" role="status">${icon("edit")}<span>Unsaved changes</span></span><p class="field-error" id="save-problem" role="alert" hidden></p><span class="spacer"></span><button type="button" class="btn btn-ghost" data-action="discard">Discard</button><button type="submit" class="btn btn-primary" data-primary title="Ctrl+Enter">${icon("save")}Save</button></div></form>
+        <div class="form-bar" id="save-bar" hidden><span class="save-state" role="status">${icon("edit")}<span>Unsaved changes</span></span><p class="field-error" id="save-problem" role="alert" hidden></p><span class="spacer"></span><button type="button" class="btn btn-ghost" data-action="discard">Discard</button><button type="submit" class="btn btn-primary" data-primary data-needs="write" title="Ctrl+Enter">${icon("save")}Save</button></div></form>
       <section role="tabpanel" id="panel-content" aria-labelledby="tab-content" hidden><media-grid></media-grid></section>
       <section role="tabpanel" id="panel-history" aria-labelledby="tab-history" class="panel" hidden></section></div>`,
     );
@@ -127,7 +129,8 @@ export function showCharacter(root, id, owner) {
       <aside class="stack-3"><h3>At a glance</h3>${why.length ? html`<ul class="reasons">${why.map((w) => html`<li>${icon("alert")}<span>${w}</span></li>`)}</ul>` : html`<p class="row">${icon("ok")}Everything that pictures need is set.</p>`}
         <dl class="facts"><div><dt>Model</dt><dd>${c.preferredModel || "Default"}</dd></div><div><dt>LoRAs</dt><dd>${c.loras?.length ? c.loras.map((l) => l.name).join(", ") : "None"}</dd></div><div><dt>Trigger</dt><dd>${c.triggerWord ? html`<code>${c.triggerWord}</code>` : "–"}</dd></div><div><dt>Story now</dt><dd>${story?.title ?? "–"}</dd></div><div><dt>Instagram</dt><dd>${c.instagramHandle || "–"}</dd></div><div><dt>X</dt><dd>${c.twitterHandle || "–"}</dd></div><div><dt>Changed</dt><dd>${ago(c.updatedAt)}</dd></div></dl></aside></div>`,
     );
-    render($("#panel-looks"), html`<div class="stack-5">${lookFields(c, owner.models())}<div id="lora-slot"></div></div>`);
+    render($("#panel-looks"), html`<div class="stack-5">${lookFields(c, owner.models())}<div id="lora-slot"></div><div id="versions-slot"></div></div>`);
+    versions = modelsPanel($("#versions-slot"), id, { signal, used: load });
     render($("#panel-story"), html`<div class="stack-5">${storyFields(c)}<div id="narrative-slot"></div></div>`);
     render($("#panel-accounts"), accountFields(c));
     paintLists();
@@ -199,7 +202,7 @@ export function showCharacter(root, id, owner) {
       <a class="btn btn-primary" href="/studio.html?characterId=${encodeURIComponent(c.id)}" data-action="studio">${icon("studio")}Create</a>
       <div class="row row-nowrap detail-arrows"><button type="button" class="icon-btn" data-action="before" aria-label="Previous character" title="Previous (←)" ${before ? "" : html`disabled`}>${icon("chevron-left")}</button><button type="button" class="icon-btn" data-action="after" aria-label="Next character" title="Next (→)" ${after ? "" : html`disabled`}>${icon("chevron-right")}</button>
       <button type="button" class="icon-btn" popovertarget="character-menu" aria-label="More" aria-haspopup="menu">${icon("more")}</button>
-      <div id="character-menu" popover class="popover menu" role="menu" data-align="end"><button type="button" role="menuitem" data-action="copy-id">${icon("copy")}<span>Copy id</span></button><hr><button type="button" role="menuitem" class="is-danger" data-action="delete">${icon("trash")}<span>Delete…</span></button></div></div>`,
+      <div id="character-menu" popover class="popover menu" role="menu" data-align="end"><button type="button" role="menuitem" data-action="copy-id">${icon("copy")}<span>Copy id</span></button><hr><button type="button" role="menuitem" class="is-danger" data-action="delete" data-needs="write">${icon("trash")}<span>Delete…</span></button></div></div>`,
     );
     $("[data-toggle-active]").checked = c.isActive;
   }
@@ -208,6 +211,7 @@ export function showCharacter(root, id, owner) {
     for (const [name] of TABS) $(`#panel-${name}`).hidden = name !== key;
     $("#character-form").hidden = !FORM_TABS.includes(key);
     if (key === "content") content();
+    if (key === "looks") versions.load();
     if (key === "history") historyTab();
   }
 

@@ -34,7 +34,7 @@ export async function newCharacter(models) {
     body: html`<ol class="steps" aria-label="Steps">${STEPS.map(([key, label], i) => html`<li><button type="button" data-action="step" data-step="${i}" data-key="${key}"><span class="step-n">${i + 1}</span>${label}</button></li>`)}</ol>
       <form id="new-character" novalidate><section data-panel="0">${profileFields()}</section><section data-panel="1" hidden>${lookFields({}, models)}</section><section data-panel="2" hidden>${storyFields()}</section><section data-panel="3" hidden><div class="stack-4">${handleFields()}<p class="muted small">Account ids and keys can be added on the character's Accounts tab.</p></div></section>
       <p class="field-error" role="alert" id="new-problem" hidden></p></form>`,
-    footer: html`<button type="button" class="btn btn-ghost" data-action="back">${icon("arrow-left")}Back</button><span class="spacer"></span><button type="button" class="btn" data-action="save">Save and close</button><button type="button" class="btn btn-primary" data-action="next" data-primary>Next</button>`,
+    footer: html`<button type="button" class="btn btn-ghost" data-action="back">${icon("arrow-left")}Back</button><span class="spacer"></span><button type="button" class="btn" data-action="save">Save and close</button><button type="button" class="btn btn-primary" data-action="next" data-needs="write" data-primary>Next</button>`,
   });
   const form = dialog.querySelector("form");
   const problem = dialog.querySelector("#new-problem");

@@ -127,7 +127,7 @@ function quotaFact(a) {
 function actions(a, platform) {
   const data = { "data-id": a.characterId, "data-platform": a.platform };
   const button = (action, glyph, label, extra = "", more = {}) =>
-    html`<button type="button" class="btn btn-small ${extra}" data-action="${action}" ${attrs({ ...data, ...more })}>${icon(glyph)}${label}</button>`;
+    html`<button type="button" class="btn btn-small ${extra}" data-action="${action}" data-needs="publish" ${attrs({ ...data, ...more })}>${icon(glyph)}${label}</button>`;
   const reconnect = (extra) => html`<a class="btn btn-small ${extra}" href="${a.href}">${icon("key")}Reconnect</a>`;
   const broken = a.status === "error" && (a.breaker?.reconnect || a.tokenExpired || a.checkOk === false);
   const byHand = a.paused?.scope === "account";

@@ -33,7 +33,7 @@ export function hostingPanel({ hosting, settings, result, open }) {
     <div class="stack-3"><p class="muted">Instagram takes no uploads: it fetches each picture from an address on the internet. Only prepared pictures are reachable there, under an address nobody can guess.</p>
     <p>${hosting.detail}${hosting.remedy && html` <span class="muted">${hosting.mode === "none" && settings.size ? "Give this app a public https address, or use a bucket. Until then posts on Instagram can only be rehearsed." : hosting.remedy}</span>`}</p>
     ${result && resultView(result)}
-    <div class="row"><button type="button" class="btn ${hosting.mode === "none" ? "" : "btn-primary"}" data-action="check-hosting" ${attrs({ disabled: hosting.mode === "none" })}>${icon("bolt")}Run check</button>
+    <div class="row"><button type="button" class="btn ${hosting.mode === "none" ? "" : "btn-primary"}" data-action="check-hosting" data-needs="publish" ${attrs({ disabled: hosting.mode === "none" })}>${icon("bolt")}Run check</button>
       ${settings.size > 0 && html`<button type="button" class="btn" data-action="hosting-edit" aria-expanded="${String(open)}">${icon("edit")}${hosting.mode === "none" ? "Set it up" : "Change"}</button>`}</div>
     ${open && settings.size > 0 && editor(settings)}</div>`;
 }
@@ -69,7 +69,7 @@ function editor(settings) {
   return html`<form class="co-editor stack-3" data-form="hosting" novalidate>
     ${field(settings, ["publicBaseUrl", "Public address of this app", "https://dalla.example.com", "url"], "The https name of your tunnel or reverse proxy. Only addresses under /public/ need to be let through.")}
     <details ${attrs({ open: bucket })}><summary>Or a bucket (R2, S3, MinIO)</summary><div class="cols-2 co-bucket">${BUCKET.map((row) => field(settings, row))}</div></details>
-    <div class="row"><button type="submit" class="btn btn-primary">${icon("save")}Save and check</button><button type="button" class="btn btn-ghost" data-action="hosting-edit">Cancel</button></div></form>`;
+    <div class="row"><button type="submit" class="btn btn-primary" data-needs="admin">${icon("save")}Save and check</button><button type="button" class="btn btn-ghost" data-action="hosting-edit">Cancel</button></div></form>`;
 }
 
 /** @param {{settings: () => Map<string, any>, saved: (items: any[]) => void, tested: (result: any) => void, changed: () => Promise<void>, toggle: () => void}} page */

@@ -9,11 +9,11 @@ import { hasFilters } from "./query.js";
 
 const EMPTY = {
   needs: { icon: "ok", title: "All clear", text: "Nothing failed, nothing was missed, and nothing waits for your approval." },
-  drafts: { icon: "edit", title: "No drafts", text: "Posts you save without a time wait here.", action: { label: "New post", action: "new", icon: "plus" } },
-  scheduled: { icon: "calendar", title: "Nothing is planned", text: "Give a post a time, or let a scheduled task make one.", action: { label: "New post", action: "new", icon: "plus" } },
-  published: { icon: "send", title: "Nothing published yet", text: "What went out is kept here with its link.", action: { label: "New post", action: "new", icon: "plus" } },
-  dry: { icon: "eye", title: "No dry runs", text: "A dry run goes the whole way without sending anything. Try one with any picture.", action: { label: "New post", action: "new", icon: "plus" } },
-  all: { icon: "send", title: "No posts yet", text: "Choose a picture, write a few words, and post it now or later.", action: { label: "New post", action: "new", icon: "plus" } },
+  drafts: { icon: "edit", title: "No drafts", text: "Posts you save without a time wait here.", action: { label: "New post", action: "new", icon: "plus", needs: "publish" } },
+  scheduled: { icon: "calendar", title: "Nothing is planned", text: "Give a post a time, or let a scheduled task make one.", action: { label: "New post", action: "new", icon: "plus", needs: "publish" } },
+  published: { icon: "send", title: "Nothing published yet", text: "What went out is kept here with its link.", action: { label: "New post", action: "new", icon: "plus", needs: "publish" } },
+  dry: { icon: "eye", title: "No dry runs", text: "A dry run goes the whole way without sending anything. Try one with any picture.", action: { label: "New post", action: "new", icon: "plus", needs: "publish" } },
+  all: { icon: "send", title: "No posts yet", text: "Choose a picture, write a few words, and post it now or later.", action: { label: "New post", action: "new", icon: "plus", needs: "publish" } },
 };
 
 export function toolbar(state, platforms) {
@@ -21,7 +21,7 @@ export function toolbar(state, platforms) {
   return html`<div class="row ct-filters"><label class="visually-hidden" for="ct-character">Character</label><select id="ct-character" data-filter="characterId"><option value="">All characters</option>${session.known.map((c) => html`<option ${attrs({ value: c.id, selected: c.id === who })}>${c.name}</option>`)}${who && !session.find(who) && html`<option value="${who}" selected>Deleted character</option>`}</select>
       <label class="visually-hidden" for="ct-platform">Platform</label><select id="ct-platform" data-filter="platform"><option value="">All platforms</option>${platforms.map((p) => html`<option ${attrs({ value: p.name, selected: p.name === state.platform })}>${p.label}</option>`)}</select>
       ${chips(state)}</div><span class="spacer"></span>
-    ${state.tab === "outbox" ? html`<button type="button" class="btn" data-action="clear-outbox">${icon("trash")}Clear</button>` : ""}<button type="button" class="btn btn-primary" data-action="new" data-primary>${icon("plus")}New post</button>`;
+    ${state.tab === "outbox" ? html`<button type="button" class="btn" data-action="clear-outbox">${icon("trash")}Clear</button>` : ""}<button type="button" class="btn btn-primary" data-action="new" data-needs="publish" data-primary>${icon("plus")}New post</button>`;
 }
 function chips(state) {
   const named = { taskId: "One scheduled task", runId: "One run", mediaId: "One picture", groupId: "Written together", postId: state.tab === "outbox" ? "One post" : "" };
@@ -63,7 +63,7 @@ function row(post, selected, current) {
       ${trouble && html`<p class="ct-trouble is-${trouble.tone}">${icon(trouble.tone === "bad" ? "error" : "alert")}<span>${trouble.text}${trouble.remedy && html` <span class="muted">${trouble.remedy}</span>`}</span></p>`}
       ${inFlight(post) && html`<progress aria-label="Sending"></progress>`}
       <p class="small muted ct-facts"><time datetime="${at}" title="${dateTime(at, zone)} ${zone}">${planned ? `${dateTime(at, zone)}, ${ago(at)}` : `${post.status === "dry_run" ? "Rehearsed" : "Written"} ${ago(post.status === "dry_run" ? post.updatedAt : post.createdAt)}`}</time>${post.kind !== "single" && html`<span>${kindLabel(post)}</span>`}${post.permalink && html`<a href="${post.permalink}" target="_blank" rel="noopener">Open on ${post.platformLabel ?? platformLabel(post.platform)}${icon("external")}</a>`}${post.status === "dry_run" && html`<a href="/content.html?tab=outbox&postId=${encodeURIComponent(post.id)}">See the requests</a>`}</p></div>
-    <div class="ct-fixes">${fixes.slice(0, 2).map((f, i) => (f.href ? html`<a class="btn btn-small" href="${f.href}">${icon(f.icon)}${f.label}</a>` : html`<button type="button" class="btn btn-small ${i === 0 && f.action === "approve" ? "btn-primary" : ""}" data-action="fix" data-fix="${f.action}" data-id="${post.id}">${icon(f.icon)}${f.label}</button>`))}${menu(post, fixes)}</div></li>`;
+    <div class="ct-fixes">${fixes.slice(0, 2).map((f, i) => (f.href ? html`<a class="btn btn-small" href="${f.href}">${icon(f.icon)}${f.label}</a>` : html`<button type="button" class="btn btn-small ${i === 0 && f.action === "approve" ? "btn-primary" : ""}" data-action="fix" data-needs="publish" data-fix="${f.action}" data-id="${post.id}">${icon(f.icon)}${f.label}</button>`))}${menu(post, fixes)}</div></li>`;
 }
 const MENU = [
   ["open", "Details", "list"],
@@ -88,7 +88,7 @@ export function bulkBar(chosen, total) {
   const n = chosen.length;
   const can = (name) => chosen.filter((p) => (p.actions ?? []).includes(name)).length;
   const button = (name, label, glyph, extra = "") =>
-    html`<button type="button" class="btn ${extra}" data-action="bulk" data-what="${name}" ${attrs({ disabled: !can(name) })}>${icon(glyph)}<span>${label} ${can(name)}</span></button>`;
+    html`<button type="button" class="btn ${extra}" data-action="bulk" data-needs="publish" data-what="${name}" ${attrs({ disabled: !can(name) })}>${icon(glyph)}<span>${label} ${can(name)}</span></button>`;
   return html`<button type="button" class="icon-btn" data-action="clear-selection" aria-label="Clear the selection" title="Clear the selection (Esc)">${icon("x")}</button><strong role="status">${number(n)} selected</strong>${n < total && html`<button type="button" class="btn btn-ghost btn-small" data-action="select-all">Select all shown</button>`}<span class="spacer"></span>
     ${button("approve", "Approve", "check")}${button("schedule", "Schedule", "calendar")}${button("cancel", "Cancel", "off")}${button("delete", "Delete", "trash")}`;
 }

@@ -20,13 +20,13 @@ export function bulkBar({ count, total, trashed, someExcluded }) {
   return html`<strong>${number(count)} selected</strong>${count < total && html`<button type="button" class="btn btn-ghost btn-small" data-action="select-matching">Select all ${number(total)} matching</button>`}<button type="button" class="btn btn-ghost btn-small" data-action="clear-selection">Clear</button><span class="spacer"></span>
     ${
       trashed
-        ? html`<button type="button" class="btn" data-action="restore">${icon("undo")}Restore ${number(count)}</button><button type="button" class="btn gl-trash" data-action="purge">${icon("trash")}Delete ${number(count)} for good</button>`
+        ? html`<button type="button" class="btn" data-action="restore">${icon("undo")}Restore ${number(count)}</button><button type="button" class="btn gl-trash" data-action="purge" data-needs="write">${icon("trash")}Delete ${number(count)} for good</button>`
         : html`<button type="button" class="btn" popovertarget="ds-bulk-words" aria-haspopup="menu">${icon("tag")}<span>Captions</span>${icon("chevron-up")}</button>
       <div id="ds-bulk-words" popover class="popover menu" role="menu" aria-label="Captions">${item("caption", "Write with an engine…", "bolt")}${item("tag", "Tag with an engine…", "tag")}${item("", "Add or remove tags…", "edit", { action: "tags" })}${item("", "Find and replace…", "search", { action: "edit-captions" })}${item("", "Lock captions", "lock", { action: "lock", value: "true" })}${item("", "Unlock captions", "unlock", { action: "lock", value: "false" })}</div>
       <button type="button" class="btn" popovertarget="ds-bulk-pictures" aria-haspopup="menu">${icon("image")}<span>Pictures</span>${icon("chevron-up")}</button>
       <div id="ds-bulk-pictures" popover class="popover menu" role="menu" aria-label="Pictures">${item("face_crop", "Crop faces…", "face")}${item("resize", "Resize…", "fit")}${item("upscale", "Upscale…", "expand")}${item("analyze", "Analyze…", "monitoring")}${item("dedupe", "Find doubles…", "copy")}<hr>${item("", "Repeats…", "repeat", { action: "repeats" })}${item("", "Concept…", "folder", { action: "concept" })}</div>
       <button type="button" class="btn" data-action="exclude" data-value="${String(!someExcluded)}">${icon(someExcluded ? "eye" : "eye-off")}<span>${someExcluded ? "Include" : "Exclude"}</span></button>
-      <button type="button" class="btn gl-trash" data-action="trash">${icon("trash")}<span>Trash</span></button>`
+      <button type="button" class="btn gl-trash" data-action="trash" data-needs="write">${icon("trash")}<span>Trash</span></button>`
     }`;
 }
 

@@ -26,6 +26,7 @@ export function detailView(root, page) {
   let set = null, error = null, shownId = "", shownTab = "", run = 0;
   const watched = new Map(); // tasks this page shows: id → task
   const ended = new Set();
+  const undoable = new Map(); // batches without a result that can be taken back: id → {done, skipped, failed}
 
   render(root, html`<div class="ds-detail"><header class="ds-head" data-key="head"></header><div class="ds-jobs" data-key="jobs" aria-label="Work on this dataset" role="region" hidden></div><tab-bar data-key="tabs"></tab-bar>
     ${LABELS.map(([key]) => html`<section role="tabpanel" id="ds-${key}" data-key="${key}" aria-labelledby="tab-${key}" tabindex="-1" hidden></section>`)}<div class="ds-problem" data-key="problem" hidden></div></div>`);
@@ -67,13 +68,13 @@ export function detailView(root, page) {
     const who = session.find(set.characterId)?.name;
     render($(".ds-head"), html`<div class="page-head"><a class="icon-btn" href="/datasets.html" data-action="back" aria-label="All datasets" title="All datasets">${icon("arrow-left")}</a>
         <h2 class="ds-title truncate" title="${set.name}">${set.name}</h2>${set.trashedAt && html`<span class="badge badge-warn">${icon("trash")}<span>In the trash</span></span>`}<span class="spacer"></span>
-        <button type="button" class="btn" data-action="add">${icon("upload")}Add pictures</button>
+        <button type="button" class="btn" data-action="add" data-needs="write">${icon("upload")}Add pictures</button>
         <a class="btn btn-primary" href="/lora.html?tab=train&amp;dataset=${encodeURIComponent(set.id)}">${icon("bolt")}Train a LoRA</a>
-        <button type="button" class="icon-btn" popovertarget="ds-menu" aria-label="More">${icon("more")}</button><div id="ds-menu" popover class="popover menu" role="menu" aria-label="Dataset" data-align="end"><button type="button" role="menuitem" data-action="edit">${icon("edit")}<span>Name, trigger word…</span></button><button type="button" role="menuitem" data-action="check">${icon("disk")}<span>Compare with the disk</span></button><hr>${set.trashedAt ? html`<button type="button" role="menuitem" data-action="restore">${icon("undo")}<span>Restore</span></button>` : html`<button type="button" role="menuitem" class="is-danger" data-action="trash">${icon("trash")}<span>Move to the trash</span></button>`}</div></div>
-      <p class="ds-facts muted"><span>${plural(images, "picture")}</span>${images > 0 && html`<span>${percent(captioned / images)} captioned</span>`}${processed > 0 && html`<span>${number(processed)} made from them</span>`}${excluded > 0 && html`<span>${number(excluded)} excluded</span>`}<span>${bytes(sizeBytes)}</span>${set.triggerWord ? html`<span>trigger word <code>${set.triggerWord}</code></span>` : html`<span>no trigger word</span>`}${who && html`<span>${who}</span>`}${typeof set.health?.score === "number" && html`<span class="badge badge-${look.tone}">${icon(look.icon)}<span>${look.word} ${number(set.health.score)}</span></span>`}</p>`);
+        <button type="button" class="icon-btn" popovertarget="ds-menu" aria-label="More">${icon("more")}</button><div id="ds-menu" popover class="popover menu" role="menu" aria-label="Dataset" data-align="end"><button type="button" role="menuitem" data-action="edit">${icon("edit")}<span>Name, trigger word…</span></button><button type="button" role="menuitem" data-action="check">${icon("disk")}<span>Compare with the disk</span></button><hr>${set.trashedAt ? html`<button type="button" role="menuitem" data-action="restore">${icon("undo")}<span>Restore</span></button>` : html`<button type="button" role="menuitem" class="is-danger" data-action="trash" data-needs="write">${icon("trash")}<span>Move to the trash</span></button>`}</div></div>
+      <p class="ds-facts muted"><span>${plural(images - processed, "picture")}</span>${images > 0 && html`<span>${percent(captioned / images)} captioned</span>`}${processed > 0 && html`<span>${number(processed)} made from them</span>`}${excluded > 0 && html`<span>${number(excluded)} excluded</span>`}<span>${bytes(sizeBytes)}</span>${set.triggerWord ? html`<span>trigger word <code>${set.triggerWord}</code></span>` : html`<span>no trigger word</span>`}${who && html`<span>${who}</span>`}${typeof set.health?.score === "number" && html`<span class="badge badge-${look.tone}">${icon(look.icon)}<span>${look.word} ${number(set.health.score)}</span></span>`}</p>`);
   }
   function paintTabs() {
-    bar.tabs = LABELS.map(([key, label, glyph]) => ({ key, label, icon: glyph, controls: `ds-${key}`, count: key === "images" && set ? number((set.counts?.images ?? 0) + (set.counts?.processed ?? 0)) : undefined }));
+    bar.tabs = LABELS.map(([key, label, glyph]) => ({ key, label, icon: glyph, controls: `ds-${key}`, count: key === "images" && set ? number(set.counts?.images ?? 0) : undefined }));
     if (bar.value !== page.at().tab) bar.value = page.at().tab;
     const chosen = bar.querySelector("[aria-selected=true]");
     if (chosen && !bar.hidden && bar.scrollWidth > bar.clientWidth) bar.scrollLeft = chosen.offsetLeft - bar.offsetLeft - 16;
@@ -82,12 +83,12 @@ export function detailView(root, page) {
   // ---------------------------------------------------------------- work under way
 
   const known = (id) => (kept.load() ?? {})[id] ?? [];
-  const mine = (task) => task.result?.datasetId === page.at().dataset || known(page.at().dataset).includes(taskId(task));
+  const mine = (task) => (task.datasetId ?? task.result?.datasetId) === page.at().dataset || known(page.at().dataset).includes(taskId(task));
   function paintJobs() {
     const list = [...watched.values()].filter((t) => !isFinished(t) || !ended.has(taskId(t)));
     const box = $(".ds-jobs");
     box.hidden = !list.length;
-    render(box, html`${list.map((t) => html`<div class="ds-job" data-key="${taskId(t)}"><job-progress compact data-id="${taskId(t)}"></job-progress>${isFinished(t) && html`<div class="ds-job-end">${taskSaid(t)}${canUndo(t) && html`<button type="button" class="btn btn-small" data-action="job-undo" data-id="${taskId(t)}">${icon("undo")}Undo</button>`}<button type="button" class="icon-btn" data-action="job-close" data-id="${taskId(t)}" aria-label="Close">${icon("x")}</button></div>`}</div>`)}`);
+    render(box, html`${list.map((t) => html`<div class="ds-job" data-key="${taskId(t)}"><job-progress compact data-id="${taskId(t)}"></job-progress>${isFinished(t) && html`<div class="ds-job-end">${taskSaid(t, undoable.get(taskId(t)))}${(canUndo(t) || undoable.get(taskId(t))) && html`<button type="button" class="btn btn-small" data-action="job-undo" data-id="${taskId(t)}" data-needs="write">${icon("undo")}Undo</button>`}<button type="button" class="icon-btn" data-action="job-close" data-id="${taskId(t)}" aria-label="Close">${icon("x")}</button></div>`}</div>`)}`);
     for (const el of box.querySelectorAll("job-progress")) el.task = watched.get(el.dataset.id);
   }
   function follow(id) {
@@ -103,13 +104,27 @@ export function detailView(root, page) {
   function seen(task) {
     const id = taskId(task);
     if (!watched.has(id)) {
-      if (!mine(task) || isFinished(task)) return;
+      if (!mine(task) || isFinished(task) || isTrial(task)) return;
       watched.set(id, task);
     }
     const was = watched.get(id);
+    if (!isFinished(task)) undoable.delete(id); // it was started again
     watched.set(id, task);
     paintJobs();
     if (isFinished(task) && !isFinished(was)) soon();
+    if (isFinished(task) && !task.result && /^image_batch(_net|_gpu)?$/.test(task.kind)) askUndo(id);
+  }
+  /** A batch that was stopped or failed has no result, and may have changed pictures all the same. */
+  async function askUndo(id) {
+    if (undoable.has(id)) return;
+    undoable.set(id, null);
+    try {
+      const said = await api.get(`/api/images/batch-process/${encodeURIComponent(id)}`, { query: { limit: 1 } });
+      undoable.set(id, said.undoable ? said.counts : null);
+      if (watched.has(id)) paintJobs();
+    } catch {
+      undoable.delete(id); // asked again with the next news of it
+    }
   }
   stream.on("task.updated", seen);
   root.addEventListener("task:cancel", ({ detail }) => cancel(detail.id).catch((e) => toast.error(e)));
@@ -191,7 +206,7 @@ export function detailView(root, page) {
         set = null;
         error = null;
         watched.clear();
-        for (const t of tasks.active()) if (mine(t)) watched.set(taskId(t), t);
+        for (const t of tasks.active()) if (mine(t) && !isTrial(t)) watched.set(taskId(t), t);
         paintJobs();
         paint();
         await load();
@@ -212,11 +227,13 @@ export function detailView(root, page) {
 }
 
 /** How a task ended: counts, and by name what failed. */
-function taskSaid(task) {
-  const r = task.result ?? {};
+function taskSaid(task, counts) {
+  const r = task.result ?? counts ?? {};
   const count = (key, word) => typeof r[key] === "number" && r[key] > 0 && `${number(r[key])} ${word}`;
-  const said = r.summary ? [r.summary] : [r.dryRun && "a trial: nothing was changed", count("done", "done"), count("skipped", "left as they were"), count("failed", "failed")].filter(Boolean);
+  const said = r.summary ? [r.summary] : [task.status === "cancelled" && !counts && task.message,r.dryRun && "a trial: nothing was changed", count("done", "done"), count("skipped", "left as they were"), count("failed", "failed")].filter(Boolean);
   const failed = task.itemsFailed ?? [];
-  return html`${said.length > 0 && html`<span class="small muted">${said.join(", ")}</span>`}${failed.length > 0 && html`<details class="small"><summary>${plural(failed.length, "file")} failed</summary><ul>${failed.slice(0, 50).map((f) => html`<li>${f.detail ?? f.code}</li>`)}</ul></details>`}`;
+  return html`${said.length > 0 && html`<span class="small muted">${said.join(", ")}</span>`}${failed.length > 0 && html`<details class="small"><summary>${task.kind === "dataset_import" ? "Which, and why" : `${plural(failed.length, "picture")} failed`}</summary><ul>${failed.slice(0, 50).map((f) => html`<li>${task.kind === "dataset_import" && f.id ? html`<span class="mono">${f.id}</span> ` : ""}${f.detail ?? f.code}</li>`)}${failed.length > 50 && html`<li class="muted">and ${number(failed.length - 50)} more</li>`}</ul></details>`}`;
 }
+/** A trial belongs to the dialog that asked for it. */
+const isTrial = (task) => /^image_batch/.test(task.kind) && / – trial$/.test(task.title ?? "");
 const canUndo = (task) => Boolean(task.result?.undoable);

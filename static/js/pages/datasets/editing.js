@@ -143,14 +143,15 @@ export function editHere(grid) {
   el.setSelectionRange(el.value.length, el.value.length);
 }
 
-export const OVERLAYS = [["size", "Size"], ["faces", "Faces"], ["group", "Doubles"], ["blur", "Blur"]];
+export const OVERLAYS = [["size", "Size"], ["faces", "Faces"], ["mask", "Masks"], ["group", "Doubles"], ["blur", "Blur"]];
 
-/** Faces as boxes over the picture. @param {Set<string>} shown @param {string} fit */
+/** Faces as boxes over the picture, and its mask: what training leaves out is dark. @param {Set<string>} shown @param {string} fit */
 export function overlayOf(item, shown, fit) {
   const boxes = shown.has("faces") ? (item.metadata?.faceBoxes ?? []) : [];
+  const mask = shown.has("mask") && item.maskUrl ? html`<img class="ds-mask is-${fit === "contain" ? "whole" : "cut"}" src="${item.maskUrl}" alt="" loading="lazy" decoding="async">` : "";
   return boxes.length && item.width
-    ? html`<svg class="ds-faces" viewBox="0 0 ${item.width} ${item.height}" preserveAspectRatio="xMidYMid ${fit === "contain" ? "meet" : "slice"}" aria-hidden="true">${boxes.map((b) => html`<rect x="${b.x}" y="${b.y}" width="${b.width}" height="${b.height}" vector-effect="non-scaling-stroke"></rect>`)}</svg>`
-    : "";
+    ? html`${mask}<svg class="ds-faces" viewBox="0 0 ${item.width} ${item.height}" preserveAspectRatio="xMidYMid ${fit === "contain" ? "meet" : "slice"}" aria-hidden="true">${boxes.map((b) => html`<rect x="${b.x}" y="${b.y}" width="${b.width}" height="${b.height}" vector-effect="non-scaling-stroke"></rect>`)}</svg>`
+    : mask;
 }
 
 /** What is said at the bottom of a picture. @param {Set<string>} shown */
@@ -162,6 +163,7 @@ export function badgesOf(item, shown) {
   if (item.repeats > 1) list.push({ icon: "repeat", label: `Repeated ${item.repeats} times`, text: `× ${item.repeats}` });
   if (shown.has("size") && item.width) list.push({ icon: "expand", label: `${item.width} × ${item.height}`, text: `${item.width} × ${item.height}` });
   if (shown.has("faces") && typeof m.faces === "number") list.push({ icon: "face", label: m.faces ? plural(m.faces, "face") : "No face", text: number(m.faces) });
+  if (shown.has("mask") && item.maskUrl) list.push({ icon: "layers", label: "Has a mask" });
   if (shown.has("group") && m.duplicateGroup) list.push({ icon: "copy", label: "Has a double" });
   if (shown.has("blur") && typeof m.sharpness === "number") list.push({ icon: m.sharpness < BLURRED ? "alert" : "eye", label: `Sharpness ${number(m.sharpness)}${m.sharpness < BLURRED ? ", blurry" : ""}`, text: number(m.sharpness) });
   return list;
@@ -176,7 +178,8 @@ export function details(item) {
   const figure = (value, digits = 0) => (typeof value === "number" ? number(value, digits) : null);
   const rows = [
     ["File", item.filename], ["Size", item.width ? `${item.width} × ${item.height}` : null], ["Format", item.format], ["Folder", item.folder], ["Repeats", item.repeats > 1 ? item.repeats : null], ["Concept", item.concept],
-    ["Faces", figure(m.faces)], ["Sharpness", figure(m.sharpness)], ["Brightness", figure(m.brightness)], ["Contrast", figure(m.contrast)], ["JPEG quality", figure(m.jpegQuality)],
+    ["Mask", item.maskUrl ? html`<a href="${item.maskUrl}" target="_blank" rel="noopener">${m.mask?.width} × ${m.mask?.height}</a>` : null],
+    ["Faces", figure(m.faces)], ["Likeness of the face", figure(m.faceMatch, 2)], ["Sharpness", figure(m.sharpness)], ["Brightness", figure(m.brightness)], ["Contrast", figure(m.contrast)], ["JPEG quality", figure(m.jpegQuality)],
     ["Tokens", [typeof m.tokensClip === "number" && `${m.tokensClip} CLIP`, typeof m.tokensT5 === "number" && `${m.tokensT5} T5`].filter(Boolean).join(", ")],
     ["Caption by", item.captionSource && item.captionSource !== "none" ? SOURCES[item.captionSource] : null], ["SHA-256", item.sha256?.slice(0, 16)],
   ];

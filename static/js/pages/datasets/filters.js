@@ -49,7 +49,7 @@ export function panel({ filter, facets, error, open, prefix = "side", size, fit 
   const plain = !filter.trashed && !filter.kind && !filter.excluded;
   return html`${prefix === "sheet" && density({ size, fit, id: "ds-size-sheet" })}<ul class="gl-list gl-places">
       <li><button type="button" class="gl-facet" data-action="place" data-value="" aria-pressed="${String(plain)}">${icon("gallery")}<span>All pictures</span></button></li>
-      ${flag("kind", "processed", "Made from others", "crop")}${flag("excluded", "true", "Excluded", "eye-off")}${flag("captioned", "false", "Without caption", "edit")}${flag("locked", "true", "Locked captions", "lock")}${flag("blurry", "1", "Blurry", "alert")}${flag("missing", "faces", "Not analyzed", "face")}
+      ${flag("kind", "processed", "Made from others", "crop")}${flag("excluded", "true", "Excluded", "eye-off")}${flag("captioned", "false", "Without caption", "edit")}${flag("locked", "true", "Locked captions", "lock")}${flag("blurry", "1", "Blurry", "alert")}${flag("has", "mask", "With a mask", "layers")}${flag("missing", "faces", "Not analyzed", "face")}
       <li><button type="button" class="gl-facet" data-action="place" data-value="trash" aria-pressed="${String(Boolean(filter.trashed))}">${icon("trash")}<span>Trash</span></button></li></ul>
     ${error && html`<p class="gl-note" role="alert">The counts could not be loaded. <button type="button" class="btn btn-small" data-action="retry-facets">Try again</button></p>`}
     ${!facets && !error && html`<div class="skeleton skeleton-lines" aria-hidden="true"><span class="bone"></span><span class="bone"></span><span class="bone"></span><span class="bone"></span></div>`}

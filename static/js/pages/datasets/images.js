@@ -75,7 +75,7 @@ export function imagesTab(root, page) {
     if (filter().trashed) return emptyState({ icon: "trash", title: "The trash is empty", text: "Pictures you delete wait here and can be restored." });
     if (hasFilters(filter())) return emptyState({ icon: "search", title: "No picture fits", text: "Nothing matches all of these filters together.", action: { label: "Clear filters", action: "clear", icon: "x" } });
     if (page.working) return emptyState({ icon: "clock", title: "Pictures are on their way", text: "They show up here as they are imported." });
-    return emptyState({ icon: "image", title: "No pictures yet", text: "Drop a zip, a folder or pictures onto this page. Captions in .txt, .caption, .json, .jsonl and .csv files come along.", action: { label: "Add pictures", action: "add", icon: "upload" } });
+    return emptyState({ icon: "image", title: "No pictures yet", text: "Drop a zip, a folder or pictures onto this page. Captions in .txt, .caption, .json, .jsonl and .csv files come along.", action: { label: "Add pictures", action: "add", icon: "upload", needs: "write" } });
   }
   async function reload() {
     grid.emptyView = emptyView();

@@ -7,6 +7,7 @@ import { bytes, number, plural } from "../../format.js";
 import { clearErrors, readForm, showErrors } from "../../forms.js";
 import { html, icon } from "../../html.js";
 import { session } from "../../session.js";
+import { fetchList } from "./fetched.js";
 import { filesOf, uploadList } from "./uploads.js";
 import { nameFrom } from "./words.js";
 
@@ -64,14 +65,17 @@ export function importDialog(page) {
     let plan = null, planError = null, planning = 0, path = "", named = false, busyPlan = false;
     const key = idempotencyKey();
     const paintSoon = debounce(() => paint(), 60);
-    const uploads = uploadList({ changed: () => { paintSoon(); if (uploads.done && !busyPlan) planSoon(); } });
+    const uploads = uploadList({ changed: () => { paintSoon(); if (allHere() && !busyPlan) planSoon(); } });
+    const fetched = fetchList({ changed: () => { paintSoon(); if (fetched.state !== "fetching" && allHere()) planSoon(); } });
+    /** Whether everything that was chosen has arrived. */
+    const allHere = () => (uploads.rows.length ? uploads.done : fetched.ids.length > 0) && fetched.state !== "fetching";
     const planSoon = debounce(() => makePlan(), 150);
     const { dialog, closed } = openDialog({
       title: set ? `Add pictures to ${set.name}` : "New dataset",
       size: "l",
       body: html`<form id="ds-import" class="stack-4 ds-import" novalidate><div class="ds-import-drop" data-key="drop"></div><div class="ds-rows" data-key="rows"></div><div class="ds-plan" data-key="plan" aria-live="polite"></div>
         ${set ? "" : html`<div class="cols-2" data-key="new">${fieldRow({ id: "ds-import-name", name: "name", label: "Name of the dataset", maxlength: 200 })}${fieldRow({ id: "ds-import-who", name: "characterId", label: "Character", type: "select", value: session.characterId ?? "", options: [{ value: "", label: "None" }, ...session.known.map((c) => ({ value: c.id, label: c.name }))] })}</div>`}
-        <details class="ds-import-more" data-key="more"><summary>Options</summary><div class="stack-1">${fieldRow({ id: "ds-opt-captions", name: "captions", label: "Take captions from files beside the pictures", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-kohya", name: "kohya", label: "Read repeats and concepts from kohya folder names (10_name)", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-folders", name: "folderCaptions", label: "Use the concept as caption where there is no other", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-recipes", name: "recipes", label: "Use the prompt inside generated pictures where there is no caption", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-duplicates", name: "keepDuplicates", label: "Also import exact doubles", type: "checkbox" })}</div></details>
+        <details class="ds-import-more" data-key="more"><summary>Options</summary><div class="stack-1">${fieldRow({ id: "ds-opt-captions", name: "captions", label: "Take captions from files beside the pictures", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-kohya", name: "kohya", label: "Read repeats and concepts from kohya folder names (10_name)", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-folders", name: "folderCaptions", label: "Use the concept as caption where there is no other", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-recipes", name: "recipes", label: "Use the prompt inside generated pictures where there is no caption", type: "checkbox", value: true })}${fieldRow({ id: "ds-opt-duplicates", name: "keepDuplicates", label: "Also import exact doubles", type: "checkbox" })}${fieldRow({ id: "ds-opt-masks", name: "masks", label: "Take masks for training along (a-masklabel.png, a.mask.png, a folder masks)", type: "checkbox", value: true })}</div></details>
         <p class="field-error" role="alert" id="ds-import-problem" hidden></p></form>`,
       footer: html`<span class="spacer small muted ds-import-said" role="status"></span><button type="button" class="btn" data-close="">Cancel</button><button type="submit" form="ds-import" class="btn btn-primary" data-primary disabled>${icon("upload")}<span class="ds-import-go">Import</span></button>`,
     });
@@ -80,17 +84,17 @@ export function importDialog(page) {
     const zone = element(html`<drop-zone multiple label="Drop a zip, a folder or pictures here, or choose files" hint="JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, HEIC, zip; captions as .txt, .caption, .json, .jsonl, .csv"></drop-zone>`);
     const folder = element(html`<input type="file" webkitdirectory multiple class="visually-hidden" id="ds-folder" aria-label="Choose a folder">`);
     $(".ds-import-drop").append(zone, element(html`<div class="row ds-import-ways"></div>`));
-    $(".ds-import-ways").append(folder, element(html`<button type="button" class="btn btn-small" data-action="folder">${icon("folder")}Choose a folder</button>`), element(html`<div class="ds-path"><label for="ds-path" class="small">or a folder or zip on the server</label><span class="field-control"><input id="ds-path" name="path" placeholder="/data/pictures" autocomplete="off" spellcheck="false"><button type="button" class="btn btn-small" data-action="look">Look</button></span></div>`));
+    $(".ds-import-ways").append(folder, element(html`<button type="button" class="btn btn-small" data-action="folder">${icon("folder")}Choose a folder</button>`), element(html`<div class="ds-path"><label for="ds-path" class="small">or a folder or zip on the server</label><span class="field-control"><input id="ds-path" name="path" placeholder="/data/pictures" autocomplete="off" spellcheck="false"><button type="button" class="btn btn-small" data-action="look">Look</button></span></div>`), element(html`<details class="ds-import-web"><summary>Addresses of pictures</summary><label for="ds-urls" class="small">Pictures or zips on the web, one address a line</label><textarea id="ds-urls" name="urls" rows="4" spellcheck="false" autocomplete="off" placeholder="https://example.com/luna-01.jpg"></textarea><button type="button" class="btn btn-small" data-action="fetch">${icon("download")}Fetch</button></details>`));
 
     const options = () => {
       const v = readForm(form);
-      return { captions: v.captions, kohya: v.kohya, folderCaptions: v.folderCaptions, recipes: v.recipes, duplicates: v.keepDuplicates ? "keep" : "skip" };
+      return { captions: v.captions, kohya: v.kohya, folderCaptions: v.folderCaptions, recipes: v.recipes, masks: v.masks, duplicates: v.keepDuplicates ? "keep" : "skip" };
     };
-    const source = () => (path ? { path } : { uploadIds: uploads.rows.filter((r) => r.state === "sent").map((r) => r.id) });
+    const source = () => (path ? { path } : { uploadIds: [...uploads.rows.filter((r) => r.state === "sent").map((r) => r.id), ...fetched.ids] });
     const where = () => (set ? { datasetId: set.id } : {});
 
     async function makePlan() {
-      if (!path && !uploads.done) return;
+      if (!path && !allHere()) return;
       const mine = (planning += 1);
       busyPlan = true;
       plan = null;
@@ -100,7 +104,7 @@ export function importDialog(page) {
         const answer = await api.post("/api/datasets/plan", { ...source(), ...where(), options: options() });
         if (mine !== planning) return;
         plan = answer;
-        if (!set && !named && !form.elements.name.value) form.elements.name.value = nameFrom(uploads.rows.map((r) => r.name)) || answer.dataset?.name || "";
+        if (!set && !named && !form.elements.name.value) form.elements.name.value = nameFrom(uploads.rows.map((r) => r.name)) || fetched.host || answer.dataset?.name || "";
       } catch (error) {
         if (mine !== planning) return;
         planError = error;
@@ -127,23 +131,24 @@ export function importDialog(page) {
       if (busyPlan) return html`<section class="ds-plan-box"><h3>Looking at what is in it…</h3><progress aria-label="Making the plan"></progress></section>`;
       if (!plan) return html``;
       const c = plan.counts ?? {};
-      const facts = [["Pictures", c.pictures], ["Captions paired", c.captionsPaired], ["Without caption", c.withoutCaption], ["Doubles, skipped", plan.options?.duplicates === "keep" ? 0 : c.duplicates], ["Refused", c.refused], ["For regularisation", c.regularization]].filter(([, n], i) => i < 3 || n > 0);
+      const told = (plan.warnings ?? []).filter((w) => !/^(refused_|needs_plugin|loose_masks)/.test(w.code) || (w.fix && w.code !== "loose_masks")); // what is refused has a list of its own
+      const facts = [["Pictures", c.pictures], ["Captions paired", c.captionsPaired], ["Without caption", c.withoutCaption], ["Masks", c.masks], ["Doubles, skipped", plan.options?.duplicates === "keep" ? 0 : c.duplicates], ["Refused", c.refused], ["For regularisation", c.regularization]].filter(([, n], i) => i < 3 || n > 0);
       return html`<section class="ds-plan-box"><h3>The plan</h3><p class="ds-plan-said">${plan.summary}</p>
         <dl class="ds-plan-facts">${facts.map(([k, v]) => html`<div><dt>${k}</dt><dd>${number(v ?? 0)}</dd></div>`)}<div><dt>On disk</dt><dd>${bytes(plan.neededBytes)}</dd></div></dl>
         ${plan.fits === false && html`<p class="field-error">There is not enough room: ${bytes(plan.freeBytes)} are free.</p>`}
-        ${plan.warnings?.length > 0 && html`<ul class="ds-warnings">${plan.warnings.map((w) => html`<li>${icon(/^(no_|refused_)/.test(w.code) ? "alert" : "info")}<span>${w.message}${w.fix && html` <span class="muted">${w.fix}</span>`}</span></li>`)}</ul>`}
+        ${told.length > 0 && html`<ul class="ds-warnings">${told.map((w) => html`<li>${icon(/^(no_|refused_)/.test(w.code) ? "alert" : "info")}<span>${w.message}${w.fix && html` <span class="muted">${w.fix}</span>`}</span></li>`)}</ul>`}
         <div class="ds-plan-lists">${plan.kohya?.folders?.length > 0 && html`<details data-key="kohya"><summary>Folders <span class="count">${number(plan.kohya.folders.length)}</span></summary><ul class="ds-plain small">${plan.kohya.folders.map((f) => html`<li><span class="mono">${f.folder ?? f.name}</span> ${plural(f.pictures, "picture")}, × ${number(f.repeats)}${f.concept && `, ${f.concept}`}${f.regularization ? ", regularisation" : ""}</li>`)}</ul></details>`}
           ${(plan.refused ?? []).map((g) => html`<details data-key="refused-${g.code}"><summary>Refused: ${g.detail} <span class="count">${number(g.count)}</span></summary><ul class="ds-plain small">${g.names.map((n) => html`<li class="mono">${n}</li>`)}${g.count > g.names.length && html`<li class="muted">and ${number(g.count - g.names.length)} more</li>`}</ul></details>`)}
           ${list("Needs a plugin", plan.needPlugin ?? [], c.needPlugin, (n) => html`<span class="mono">${n}</span>`)}${list("Captions without a picture", plan.orphans ?? [], c.orphans, (o) => html`<span class="mono">${o.name}</span> <span class="muted">${o.reason}</span>`)}
-          ${list("Empty caption files", plan.empties ?? [], c.empties, (n) => html`<span class="mono">${n}</span>`)}${list("Doubles", plan.duplicates ?? [], c.duplicates, (d) => html`<span class="mono">${d.name}</span> is <span class="mono">${d.of}</span>${d.in === "dataset" ? ", which is in the dataset already" : ""}`)}
+          ${list("Masks without a picture", plan.looseMasks ?? [], c.looseMasks, (n) => html`<span class="mono">${n}</span>`)}${list("Empty caption files", plan.empties ?? [], c.empties, (n) => html`<span class="mono">${n}</span>`)}${list("Doubles", plan.duplicates ?? [], c.duplicates, (d) => html`<span class="mono">${d.name}</span> is <span class="mono">${d.of}</span>${d.in === "dataset" ? ", which is in the dataset already" : ""}`)}
           ${list("Renamed, because the name is taken", plan.renamed ?? [], c.renamed, (n) => html`<span class="mono">${n}</span>`)}${list("Other files, left alone", plan.otherFiles ?? [], c.otherFiles, (n) => html`<span class="mono">${n}</span>`)}
           ${plan.samples?.length > 0 && html`<details data-key="samples"><summary>The first pictures</summary><ul class="ds-plain small">${plan.samples.map((s) => html`<li><span class="mono">${s.name}</span> <span class="muted">${s.caption || "no caption"}</span></li>`)}</ul></details>`}</div></section>`;
     }
-    const ready = () => Boolean(plan && plan.counts?.pictures > 0 && plan.fits !== false);
+    const ready = () => Boolean(plan && (plan.counts?.pictures > 0 || (set && plan.counts?.looseMasks > 0)) && plan.fits !== false && (path || allHere()));
     function paint() {
       if (!dialog.isConnected) return;
-      render($(".ds-rows"), path ? html`<p class="row"><strong class="mono">${path}</strong><button type="button" class="btn btn-small" data-action="other-source">Something else</button></p>` : rowsView());
-      $(".ds-import-drop").hidden = Boolean(path) || uploads.rows.length > 0;
+      render($(".ds-rows"), path ? html`<p class="row"><strong class="mono">${path}</strong><button type="button" class="btn btn-small" data-action="other-source">Something else</button></p>` : html`${rowsView()}${fetched.view()}`);
+      $(".ds-import-drop").hidden = Boolean(path) || uploads.rows.length > 0 || Boolean(fetched.state);
       render($(".ds-plan"), planView());
       $("[data-primary]").disabled = !ready();
       $(".ds-import-go").textContent = plan ? `Import ${plural((plan.counts?.pictures ?? 0) - (plan.options?.duplicates === "keep" ? 0 : (plan.counts?.duplicates ?? 0)), "picture")}` : "Import";
@@ -161,14 +166,16 @@ export function importDialog(page) {
     zone.addEventListener("drop-zone:files", ({ detail }) => open.add(detail.files.map((file) => ({ file, name: file.name }))));
     folder.addEventListener("change", () => { open.add([...folder.files].map((file) => ({ file, name: file.webkitRelativePath || file.name }))); folder.value = ""; });
     form.addEventListener("input", (event) => { if (event.target.name === "name") named = true; });
-    form.addEventListener("change", (event) => { if (event.target.type === "checkbox" && (path || uploads.done)) planSoon(); });
+    form.addEventListener("change", (event) => { if (event.target.type === "checkbox" && (path || allHere())) planSoon(); });
     const look = () => { path = form.elements.path.value.trim(); if (path) makePlan(); else form.elements.path.focus(); };
     onAction(dialog, {
       folder: () => folder.click(),
       look,
+      fetch: () => { const text = form.elements.urls.value; if (text.trim()) fetched.start(text); else form.elements.urls.focus(); },
+      "fetch-again": () => { fetched.stop(); fetched.reset(); plan = null; planError = null; planning += 1; busyPlan = false; paint(); form.elements.urls.focus(); },
       "other-source": () => { path = ""; plan = null; planError = null; planning += 1; busyPlan = false; paint(); },
       "retry-uploads": () => uploads.retry(),
-      "drop-row": (_e, el) => { plan = null; planError = null; uploads.drop(Number(el.dataset.id)); if (uploads.done) planSoon(); else paint(); },
+      "drop-row": (_e, el) => { plan = null; planError = null; uploads.drop(Number(el.dataset.id)); if (allHere()) planSoon(); else paint(); },
     });
     form.addEventListener("keydown", (event) => { if (event.key === "Enter" && event.target.name === "path") { event.preventDefault(); look(); } });
     form.addEventListener("submit", (event) => {
@@ -190,13 +197,14 @@ export function importDialog(page) {
         }
       });
     });
-    const leaving = (event) => { if (uploads.busy) event.preventDefault(); };
+    const leaving = (event) => { if (uploads.busy || fetched.state === "fetching") event.preventDefault(); };
     addEventListener("beforeunload", leaving);
     paint();
     if (files.length) uploads.add(files);
     await closed;
     removeEventListener("beforeunload", leaving);
     uploads.stop();
+    fetched.stop();
     planSoon.cancel();
     open = null;
   }

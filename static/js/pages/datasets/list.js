@@ -19,7 +19,7 @@ export function listView(root, page) {
 
   render(root, html`<div class="toolbar"><form class="search-box" role="search">${icon("search")}<input type="search" name="q" data-search aria-label="Search the datasets" placeholder="Search datasets" autocomplete="off" spellcheck="false"></form>
     <div class="segmented" role="group" aria-label="Place"><button type="button" data-action="place" data-value="" aria-pressed="true">Datasets</button><button type="button" data-action="place" data-value="trash" aria-pressed="false">${icon("trash")}Trash</button></div>
-    <span class="spacer"></span><button type="button" class="btn" data-action="empty-set">${icon("plus")}Empty dataset</button><button type="button" class="btn btn-primary" data-action="new" data-primary>${icon("upload")}New dataset</button></div>
+    <span class="spacer"></span><button type="button" class="btn" data-action="empty-set">${icon("plus")}Empty dataset</button><button type="button" class="btn btn-primary" data-action="new" data-needs="write" data-primary>${icon("upload")}New dataset</button></div>
     <div class="ds-list" aria-live="off"></div>`);
   const $ = (selector) => root.querySelector(selector);
   const trash = () => own.list === "trash";
@@ -33,13 +33,13 @@ export function listView(root, page) {
     return html`<li class="card ds-card" data-key="${set.id}">
       <a class="ds-card-link" href="${address({ dataset: set.id })}" ${attrs({ "data-action": trash() ? undefined : "open", "data-id": set.id, "aria-label": `${set.name}, ${plural(images, "picture")}` })}>${mosaic(set)}</a>
       <div class="ds-card-text"><h2 class="truncate"><a href="${address({ dataset: set.id })}" data-action="open" data-id="${set.id}" tabindex="-1" title="${set.name}">${set.name}</a></h2>
-        <p class="small muted ds-facts"><span>${plural(images, "picture")}</span>${processed > 0 && html`<span>${number(processed)} made from them</span>`}${excluded > 0 && html`<span>${number(excluded)} excluded</span>`}<span>${bytes(sizeBytes)}</span></p>
+        <p class="small muted ds-facts"><span>${plural(images - processed, "picture")}</span>${processed > 0 && html`<span>${number(processed)} made from them</span>`}${excluded > 0 && html`<span>${number(excluded)} excluded</span>`}<span>${bytes(sizeBytes)}</span></p>
         ${images > 0 && html`<div class="ds-captioned"><progress max="${images}" value="${captioned}" aria-label="Captioned"></progress><span class="small">${percent(captioned / images)} captioned</span></div>`}
         <p class="row small">${set.health && html`<span class="badge badge-${look.tone}">${icon(look.icon)}<span>${look.word}${typeof set.health.score === "number" ? ` ${number(set.health.score)}` : ""}</span></span>`}${set.triggerWord && html`<span class="badge badge-neutral">${icon("bolt")}<span>${set.triggerWord}</span></span>`}${who && html`<span class="badge badge-neutral">${icon("user")}<span>${who}</span></span>`}${used > 0 && html`<span class="badge badge-info">${icon("layers")}<span>${plural(used, "training")}</span></span>`}<span class="muted">${trash() ? `deleted ${ago(set.trashedAt)}` : ago(set.updatedAt)}</span></p></div>
       <div class="ds-card-acts">${
         trash()
-          ? html`<button type="button" class="btn btn-small" data-action="restore" data-id="${set.id}">${icon("undo")}Restore</button> <button type="button" class="icon-btn" data-action="purge" data-id="${set.id}" aria-label="Delete ${set.name} for good" title="Delete for good">${icon("trash")}</button>`
-          : html`<button type="button" class="icon-btn" popovertarget="ds-menu-${set.id}" aria-label="Actions for ${set.name}">${icon("more")}</button><div id="ds-menu-${set.id}" popover class="popover menu" role="menu" aria-label="${set.name}" data-align="end"><button type="button" role="menuitem" data-action="edit" data-id="${set.id}">${icon("edit")}<span>Name, trigger word…</span></button><a role="menuitem" href="${address({ dataset: set.id, tab: "versions" })}">${icon("download")}<span>Versions and exports</span></a><a role="menuitem" href="/lora.html?tab=train&amp;dataset=${set.id}">${icon("bolt")}<span>Train a LoRA with this</span></a><button type="button" role="menuitem" class="is-danger" data-action="trash" data-id="${set.id}">${icon("trash")}<span>Move to the trash</span></button></div>`
+          ? html`<button type="button" class="btn btn-small" data-action="restore" data-id="${set.id}">${icon("undo")}Restore</button> <button type="button" class="icon-btn" data-action="purge" data-needs="write" data-id="${set.id}" aria-label="Delete ${set.name} for good" title="Delete for good">${icon("trash")}</button>`
+          : html`<button type="button" class="icon-btn" popovertarget="ds-menu-${set.id}" aria-label="Actions for ${set.name}">${icon("more")}</button><div id="ds-menu-${set.id}" popover class="popover menu" role="menu" aria-label="${set.name}" data-align="end"><button type="button" role="menuitem" data-action="edit" data-id="${set.id}">${icon("edit")}<span>Name, trigger word…</span></button><a role="menuitem" href="${address({ dataset: set.id, tab: "versions" })}">${icon("download")}<span>Versions and exports</span></a><a role="menuitem" href="/lora.html?tab=train&amp;dataset=${set.id}">${icon("bolt")}<span>Train a LoRA with this</span></a><button type="button" role="menuitem" class="is-danger" data-action="trash" data-needs="write" data-id="${set.id}">${icon("trash")}<span>Move to the trash</span></button></div>`
       }</div></li>`;
   }
   function paint() {
@@ -52,7 +52,7 @@ export function listView(root, page) {
         ? emptyState({ icon: "search", title: "No dataset fits", text: `Nothing is called “${own.q}”.`, action: { label: "Show all", action: "clear", icon: "x" } })
         : trash()
           ? emptyState({ icon: "trash", title: "The trash is empty", text: "Datasets you delete wait here and can be restored." })
-          : emptyState({ icon: "dataset", title: "No datasets yet", text: "A dataset is a set of pictures with captions to train a LoRA on. Drop a zip, a folder or pictures anywhere on this page.", action: { label: "New dataset", action: "new", icon: "upload" } }));
+          : emptyState({ icon: "dataset", title: "No datasets yet", text: "A dataset is a set of pictures with captions to train a LoRA on. Drop a zip, a folder or pictures anywhere on this page.", action: { label: "New dataset", action: "new", icon: "upload", needs: "write" } }));
     }
     return render(at, html`<ul class="ds-cards">${sets.map(card)}</ul>${cursor && html`<p class="row"><button type="button" class="btn" data-action="more">Show more of ${number(total)}</button></p>`}`);
   }

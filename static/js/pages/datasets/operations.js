@@ -37,7 +37,7 @@ const OPERATIONS = {
   },
   analyze: {
     title: "Analyze", verb: "Analyze", icon: "monitoring",
-    text: "Faces, sharpness, exposure and likeness are measured again. Pictures and captions stay as they are.",
+    text: "Faces and whose they are, sharpness and exposure are measured again. Pictures and captions stay as they are.",
     fields: [{ name: "faces", label: "Look for faces", type: "checkbox", value: true }],
   },
   dedupe: {
@@ -137,5 +137,5 @@ function trialView(task) {
     : r?.after !== undefined ? html`<q>${r.after}</q>`
       : r?.outputs ? r.outputs.map((o) => `${o.filename ?? ""}${o.box ? ` ${o.box.width} × ${o.box.height}` : o.width ? ` ${o.width} × ${o.height}` : ""}`).join(", ") : html`<span class="muted">stays as it is</span>`;
   const failed = task.itemsFailed ?? [];
-  return html`<section class="ds-trial-box"><h3>A trial: nothing was changed</h3><ul class="ds-plain small">${items.map((i) => html`<li><span class="mono">${i.filename}</span> ${said(i.result)}</li>`)}${failed.map((f) => html`<li class="field-error">${f.detail}</li>`)}${!items.length && !failed.length && html`<li>There would be nothing to do for these pictures.</li>`}</ul></section>`;
+  return html`<section class="ds-trial-box"><h3>A trial: nothing was changed</h3><ul class="ds-plain small">${items.map((i) => html`<li><span class="mono">${i.filename}</span> <span class="muted" aria-hidden="true">→</span> ${said(i.result)}</li>`)}${failed.map((f) => html`<li class="field-error">${f.detail}</li>`)}${!items.length && !failed.length && html`<li>There would be nothing to do for these pictures.</li>`}</ul></section>`;
 }

@@ -2,7 +2,7 @@
 
 /** Parameters of `GET /api/datasets/{id}/images` that narrow the list, in the order their chips stand. */
 export const FILTERS = [
-  "ids", "q", "tag", "withoutTag", "captioned", "captionSource", "locked", "excluded", "kind", "concept", "regularization", "folder", "format",
+  "ids", "q", "tag", "withoutTag", "captioned", "captionSource", "locked", "excluded", "kind", "concept", "regularization", "folder", "format", "language",
   "minSide", "maxSide", "faces", "blurry", "group", "samePixels", "sharedCaption", "bucket", "resolution", "step", "has", "missing", "parentId", "trashed",
 ];
 const OWN = new Set(["dataset", "tab", "image", "sort", "edit", "new", "distance", "queue", "version", "against", "base", "batch", "list", "from", "op"]);
@@ -70,12 +70,12 @@ export const hasFilters = (filter) => orderOf(filter).some((name) => !SILENT.has
 
 const NAMES = {
   tag: "Tag", withoutTag: "Without tag", concept: "Concept", folder: "Folder", format: "Format", minSide: "Short side from", maxSide: "Short side up to",
-  group: "Duplicate group", bucket: "Bucket", parentId: "Made from", captionSource: "Caption by",
+  group: "Duplicate group", bucket: "Bucket", parentId: "Made from", captionSource: "Caption by", language: "Language",
 };
 const MEASURES = {
   sharpness: "Sharpness", brightness: "Brightness", contrast: "Contrast", clippedDark: "Blocked shadows", clippedBright: "Burnt lights", saturation: "Saturation",
   jpegQuality: "JPEG quality", border: "Border", aspect: "Aspect", megapixels: "Megapixels", faces: "Faces", faceShare: "Face share", faceSharpness: "Sharpness of the face",
-  yaw: "Turned by", duplicateDistance: "Distance", tokensClip: "CLIP tokens", tokensT5: "T5 tokens", words: "Words", dhash: "Likeness", duplicateGroup: "Duplicate group",
+  faceMatch: "Likeness of the face", yaw: "Turned by", exifTurn: "Turned by EXIF", mask: "Mask", duplicateDistance: "Distance", tokensClip: "CLIP tokens", tokensT5: "T5 tokens", words: "Words", dhash: "Likeness", duplicateGroup: "Duplicate group",
 };
 export const measureName = (key) => MEASURES[key] ?? key.replace(/([a-z])([A-Z])/g, "$1 $2").replace(/^./, (c) => c.toUpperCase());
 export const SOURCES = { none: "nobody", file: "the import", human: "a person", engine: "an engine", edit: "an edit" };
@@ -83,6 +83,16 @@ const FLAGS = {
   captioned: ["Captioned", "Without caption"], locked: ["Locked caption", "Caption not locked"], excluded: ["Excluded", "Not excluded"],
   blurry: ["Blurry", "Not blurry"], regularization: ["Regularisation", "Not regularisation"], samePixels: ["Exact double", "No exact double"], sharedCaption: ["Same caption as another", "A caption of its own"],
 };
+/** "German" of "de". @param {string} code */
+export function languageName(code) {
+  if (code === "unclear") return "cannot be told";
+  if (code === "other") return "another script";
+  try {
+    return new Intl.DisplayNames("en", { type: "language" }).of(code) ?? code;
+  } catch {
+    return code;
+  }
+}
 const yes = (value) => ["1", "true", "yes"].includes(value);
 const short = (text) => (/^\d*\.\d{3,}$/.test(text) ? String(Math.round(Number(text) * 100) / 100) : text);
 
@@ -107,8 +117,9 @@ export function chipsOf(filter) {
     if (name === "faces") return { name, label: "", value: value === "0" ? "No face" : value === "1" ? "One face" : "Several faces" };
     if (name === "kind") return { name, label: "", value: value === "processed" ? "Made from others" : "Originals" };
     if (name === "captionSource") return { name, label: NAMES[name], value: SOURCES[value] ?? value };
-    if (name === "has") return { name, label: "", value: value === "duplicateGroup" ? "Has a double" : `With ${measureName(value).toLowerCase()}` };
+    if (name === "has") return { name, label: "", value: value === "duplicateGroup" ? "Has a double" : value === "mask" ? "Has a mask" : `With ${measureName(value).toLowerCase()}` };
     if (name === "missing") return { name, label: "", value: value === "faces" ? "Not analyzed" : `Without ${measureName(value).toLowerCase()}` };
+    if (name === "language") return { name, label: NAMES[name], value: languageName(value) };
     if (name === "ids") return { name, label: "", value: `${value.split(",").length} chosen` };
     return { name, label: NAMES[name] ?? name, value: value === "." ? (name === "folder" ? "top" : "none") : value };
   });

@@ -4,6 +4,7 @@ import { confirmDialog, openDialog } from "../../components/confirm-dialog.js";
 import { fieldRow } from "../../components/field-row.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { emptyState, errorState, skeleton } from "../../components/states.js";
+import { copyCurl } from "../../curl.js";
 import { busy, onAction, render } from "../../dom.js";
 import { ago, bytes, dateTime, number, plural, words } from "../../format.js";
 import { readForm, showErrors } from "../../forms.js";
@@ -49,7 +50,7 @@ export function versionsTab(root, page) {
       }</section>`;
   }
   const versionRow = (v) => html`<li class="ds-version" data-key="v${v.number}" ${attrs({ "aria-current": String(v.number) === chosen() ? "true" : undefined })}><div class="ds-version-main"><h4>Version ${v.number}</h4>${v.note && html`<p>${v.note}</p>`}<p class="small muted ds-facts"><span>${plural(v.images, "picture")}</span><span>${versionLine(v)}</span><span title="${dateTime(v.createdAt)}">${ago(v.createdAt)}</span><span class="mono" title="${v.sha256}">${String(v.sha256).slice(0, 8)}</span></p></div>
-    <div class="row"><button type="button" class="btn btn-small" data-action="difference" data-number="${v.number}">${icon("compare")}Changes</button><button type="button" class="btn btn-small" data-action="export" data-number="${v.number}">${icon("download")}Export</button><button type="button" class="btn btn-small" data-action="restore" data-number="${v.number}">${icon("undo")}Restore</button></div></li>`;
+    <div class="row"><button type="button" class="btn btn-small" data-action="difference" data-number="${v.number}">${icon("compare")}Changes</button><button type="button" class="btn btn-small" data-action="export" data-needs="write" data-number="${v.number}">${icon("download")}Export</button><button type="button" class="btn btn-small" data-action="restore" data-needs="write" data-number="${v.number}">${icon("undo")}Restore</button></div></li>`;
   const exportRow = (e) => {
     const ready = e.status === "ready";
     return html`<li class="ds-version" data-key="e${e.number}"><div class="ds-version-main"><h4 class="mono">${e.filename || `training_data_v${e.number}.zip`}</h4><p class="small muted ds-facts"><span>${formatLabel(e.format)}</span><span>version ${e.version}</span><span>${plural(e.images, "picture")}</span>${ready ? html`<span>${bytes(e.sizeBytes)}</span><span class="mono" title="SHA-256 ${e.sha256}">${String(e.sha256).slice(0, 8)}</span>` : statusBadge(e.status)}<span title="${dateTime(e.createdAt)}">${ago(e.createdAt)}</span></p></div>
@@ -67,7 +68,7 @@ export function versionsTab(root, page) {
         ${versions.length ? html`<ol class="ds-version-list">${versions.map(versionRow)}</ol>` : emptyState({ icon: "history", title: "No version yet", text: "Take one before you clean up or recaption, and you can always come back.", compact: true })}</section>
       ${differenceView()}</div>
       <div class="ds-versions-side stack-4"><section class="panel stack-3" data-key="train"><h3>Train a LoRA with this</h3><p class="small muted">The pictures and captions of the dataset are laid out for the trainer; the dataset stays as it is.</p><div class="row"><a class="btn btn-primary" href="/lora.html?tab=train&amp;dataset=${encodeURIComponent(page.id)}">${icon("bolt")}Train a LoRA</a><button type="button" class="btn" data-action="materialize">${icon("folder")}Write to training_data</button></div></section>
-        <section class="panel" data-key="exports"><header class="panel-head"><h3>Exports</h3><button type="button" class="btn btn-small" data-action="export" data-number="" ${attrs({ disabled: !images })}>${icon("download")}Export now</button></header>${exports_.length ? html`<ul class="ds-version-list">${exports_.map(exportRow)}</ul>` : html`<p class="small muted">An export is a zip for another trainer, with a manifest of every file. The same version and options give the same bytes.</p>`}</section></div></div>`);
+        <section class="panel" data-key="exports"><header class="panel-head"><h3>Exports</h3><button type="button" class="btn btn-small" data-action="export" data-needs="write" data-number="" ${attrs({ disabled: !images })}>${icon("download")}Export now</button></header>${exports_.length ? html`<ul class="ds-version-list">${exports_.map(exportRow)}</ul>` : html`<p class="small muted">An export is a zip for another trainer, with a manifest of every file. The same version and options give the same bytes.</p>`}</section></div></div>`);
   }
   async function load() {
     const mine = (run += 1);
@@ -117,16 +118,20 @@ export function versionsTab(root, page) {
           ${fieldRow({ name: "validationPercent", label: "Set aside for validation, %", type: "number", value: 0, min: 0, max: 50, dataType: "number" })}
           ${select("family", "Base model", [["sd15", "Stable Diffusion 1.5"], ["sdxl", "SDXL"], ["sd3", "SD 3"], ["flux1", "FLUX.1"]], "sdxl", "For the ready configurations")}</div>
         <div>${fieldRow({ name: "addTrigger", label: "Put the trigger word in front of captions that lack it", type: "checkbox" })}${fieldRow({ name: "stripMetadata", label: "Remove EXIF, recipes and comments", type: "checkbox", value: true })}${fieldRow({ name: "mirror", label: "Add a mirrored copy of each picture", type: "checkbox" })}${fieldRow({ name: "numbering", label: "Number the files instead of keeping their names", type: "checkbox" })}</div><p class="field-error" role="alert" hidden></p></form>`,
-      footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="submit" form="ds-export" class="btn btn-primary" data-primary>${icon("download")}Export</button>`,
+      footer: html`<button type="button" class="btn btn-ghost" data-action="curl">${icon("copy")}Copy as curl</button><span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="submit" form="ds-export" class="btn btn-primary" data-primary>${icon("download")}Export</button>`,
     });
     const form = dialog.querySelector("form");
+    const body = () => {
+      const { format, imageFormat, triggerWord, classWord, ...rest } = readForm(form);
+      const options = { ...rest, resolution: rest.resolution ?? 1024, validationPercent: rest.validationPercent ?? 0, format: imageFormat, triggerWord: triggerWord ?? "", classWord: classWord ?? "" };
+      return { format, options, ...(version ? { version: Number(version) } : {}) };
+    };
+    onAction(dialog, { curl: () => copyCurl({ method: "POST", path: page.path("/exports"), body: body() }) });
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       busy(dialog.querySelector("[data-primary]"), async () => {
-        const { format, imageFormat, triggerWord, classWord, ...rest } = readForm(form);
-        const options = { ...rest, resolution: rest.resolution ?? 1024, validationPercent: rest.validationPercent ?? 0, format: imageFormat, triggerWord: triggerWord ?? "", classWord: classWord ?? "" };
         try {
-          const answer = await api.post(page.path("/exports"), { format, options, ...(version ? { version: Number(version) } : {}) });
+          const answer = await api.post(page.path("/exports"), body());
           page.follow(answer.taskId);
           dialog.close("");
           load();

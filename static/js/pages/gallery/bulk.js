@@ -21,19 +21,19 @@ export function bulkBar({ ids, total, state, allStarred, collections, characters
       : "";
   const head = html`<button type="button" class="icon-btn" data-action="clear-selection" aria-label="Clear the selection" title="Clear the selection (Esc)">${icon("x")}</button><strong role="status">${n} selected</strong>${all}<span class="spacer"></span>`;
   if (state.trashed)
-    return html`${head}<button type="button" class="btn" data-action="bulk-restore">${icon("undo")}Restore ${n}</button><button type="button" class="btn btn-danger" data-action="bulk-delete">${icon("trash")}<span>Delete ${n} for good</span></button>`;
+    return html`${head}<button type="button" class="btn" data-action="bulk-restore">${icon("undo")}Restore ${n}</button><button type="button" class="btn btn-danger" data-action="bulk-delete" data-needs="write">${icon("trash")}<span>Delete ${n} for good</span></button>`;
   return html`${head}
-    <button type="button" class="btn" data-action="bulk-star" aria-label="${allStarred ? `Unstar ${n}` : `Star ${n}`}">${icon(allStarred ? "star-filled" : "star")}<span class="gl-word">${allStarred ? "Unstar" : "Star"}</span></button>
-    <button type="button" class="btn" data-action="bulk-post" aria-label="Post ${n}" title="Post (p)">${icon("send")}<span class="gl-word">Post…</span></button>
-    <button type="button" class="btn" data-action="bulk-schedule" aria-label="Schedule ${n}">${icon("calendar")}<span class="gl-word">Schedule…</span></button>
+    <button type="button" class="btn" data-action="bulk-star" data-needs="write" aria-label="${allStarred ? `Unstar ${n}` : `Star ${n}`}">${icon(allStarred ? "star-filled" : "star")}<span class="gl-word">${allStarred ? "Unstar" : "Star"}</span></button>
+    <button type="button" class="btn" data-action="bulk-post" data-needs="publish" aria-label="Post ${n}" title="Post (p)">${icon("send")}<span class="gl-word">Post…</span></button>
+    <button type="button" class="btn" data-action="bulk-schedule" data-needs="publish" aria-label="Schedule ${n}">${icon("calendar")}<span class="gl-word">Schedule…</span></button>
     <button type="button" class="btn" popovertarget="gl-bulk-coll" aria-label="Add ${n} to a collection">${icon("folder")}<span class="gl-word">Collection</span></button>
-    <div id="gl-bulk-coll" popover class="popover menu" role="menu" aria-label="Add to a collection">${collections.map((c) => html`<button type="button" role="menuitem" data-action="bulk-collect" data-id="${c.id}">${icon("folder")}<span>${c.name}</span></button>`)}${collections.length > 0 && html`<hr>`}
-      <button type="button" role="menuitem" data-action="bulk-collect-new">${icon("plus")}<span>New collection…</span></button>${state.collectionId && html`<hr><button type="button" role="menuitem" data-action="bulk-uncollect">${icon("minus")}<span>Take out of this collection</span></button>`}</div>
+    <div id="gl-bulk-coll" popover class="popover menu" role="menu" aria-label="Add to a collection">${collections.map((c) => html`<button type="button" role="menuitem" data-action="bulk-collect" data-needs="write" data-id="${c.id}">${icon("folder")}<span>${c.name}</span></button>`)}${collections.length > 0 && html`<hr>`}
+      <button type="button" role="menuitem" data-action="bulk-collect-new">${icon("plus")}<span>New collection…</span></button>${state.collectionId && html`<hr><button type="button" role="menuitem" data-action="bulk-uncollect" data-needs="write">${icon("minus")}<span>Take out of this collection</span></button>`}</div>
     <button type="button" class="btn" popovertarget="gl-bulk-char" aria-label="Set the character of ${n}">${icon("user")}<span class="gl-word">Character</span></button>
-    <div id="gl-bulk-char" popover class="popover menu" role="menu" aria-label="Set the character">${characters.map((c) => html`<button type="button" role="menuitem" data-action="bulk-character" data-id="${c.id}">${avatar(c, "s")}<span>${c.name}</span></button>`)}${characters.length > 0 && html`<hr>`}<button type="button" role="menuitem" data-action="bulk-character" data-id="">${icon("off")}<span>No character</span></button></div>
+    <div id="gl-bulk-char" popover class="popover menu" role="menu" aria-label="Set the character">${characters.map((c) => html`<button type="button" role="menuitem" data-action="bulk-character" data-needs="write" data-id="${c.id}">${avatar(c, "s")}<span>${c.name}</span></button>`)}${characters.length > 0 && html`<hr>`}<button type="button" role="menuitem" data-action="bulk-character" data-needs="write" data-id="">${icon("off")}<span>No character</span></button></div>
     ${ids.length === 2 && html`<button type="button" class="btn" data-action="bulk-compare" title="Compare (c)">${icon("compare")}<span class="gl-word">Compare</span></button>`}
     <button type="button" class="btn" data-action="bulk-download" aria-label="Download ${n}">${icon("download")}<span class="gl-word">Download</span></button>
-    <button type="button" class="btn gl-trash" data-action="bulk-trash">${icon("trash")}<span>Trash ${n}</span></button>`;
+    <button type="button" class="btn gl-trash" data-action="bulk-trash" data-needs="write">${icon("trash")}<span>Trash ${n}</span></button>`;
 }
 
 /** One bulk call, in pieces the server takes; says what failed. @returns {Promise<string[]>} ids it worked for */

@@ -37,7 +37,7 @@ export function toolbar({ state, size, fit }) {
     <span class="spacer gl-spacer"></span>
     <label class="visually-hidden" for="gl-sort">Order</label><select id="gl-sort" class="gl-sort" data-change="sort"><option value="newest" ${attrs({ selected: state.sort !== "oldest" })}>Newest first</option><option value="oldest" ${attrs({ selected: state.sort === "oldest" })}>Oldest first</option></select>
     ${density({ size, fit, id: "gl-size" })}
-    ${state.trashed ? html`<button type="button" class="btn" data-action="empty-trash" aria-label="Empty trash">${icon("trash")}<span class="gl-word">Empty trash</span></button>` : html`<button type="button" class="btn" data-action="import" aria-label="Import pictures">${icon("upload")}<span class="gl-word">Import</span></button>`}`;
+    ${state.trashed ? html`<button type="button" class="btn" data-action="empty-trash" aria-label="Empty trash">${icon("trash")}<span class="gl-word">Empty trash</span></button>` : html`<button type="button" class="btn" data-action="import" data-needs="write" aria-label="Import pictures">${icon("upload")}<span class="gl-word">Import</span></button>`}`;
 }
 
 /** The line under the toolbar: how many, and what narrows them. */
@@ -76,7 +76,7 @@ export function panel({ state, facets, collections, open, character, prefix = "s
               (
                 c,
               ) => html`<li class="gl-collection" data-key="${c.id}" data-drop="${c.id}"><button type="button" class="gl-facet" data-action="facet" data-name="collectionId" data-value="${c.id}" aria-pressed="${String(state.collectionId === c.id)}">${icon("folder")}<span class="truncate">${c.name}</span><span class="gl-num">${number(c.count)}</span></button>
-        <button type="button" class="icon-btn gl-more" popovertarget="${prefix}-${c.id}" aria-label="Actions for ${c.name}">${icon("more")}</button><div id="${prefix}-${c.id}" popover class="popover menu" role="menu" aria-label="${c.name}" data-align="end"><button type="button" role="menuitem" data-action="rename-collection" data-id="${c.id}">${icon("edit")}<span>Rename</span></button><button type="button" role="menuitem" class="is-danger" data-action="delete-collection" data-id="${c.id}">${icon("trash")}<span>Delete</span></button></div></li>`,
+        <button type="button" class="icon-btn gl-more" popovertarget="${prefix}-${c.id}" aria-label="Actions for ${c.name}">${icon("more")}</button><div id="${prefix}-${c.id}" popover class="popover menu" role="menu" aria-label="${c.name}" data-align="end"><button type="button" role="menuitem" data-action="rename-collection" data-id="${c.id}">${icon("edit")}<span>Rename</span></button><button type="button" role="menuitem" class="is-danger" data-action="delete-collection" data-needs="write" data-id="${c.id}">${icon("trash")}<span>Delete</span></button></div></li>`,
             )}</ul>`
           : html`<p class="gl-note">Sort pictures into named sets. A picture can be in several.</p>`
       }</section>

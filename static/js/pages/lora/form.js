@@ -16,7 +16,7 @@ function advancedField(field) {
 /** The whole form, once; what changes is filled in afterwards. */
 export const formView = () => html`<form class="lo-form" novalidate autocomplete="off">
   <section class="panel stack-3"><h2>Pictures</h2>
-    <div class="lo-set">${fieldRow({ name: "trainingData", label: "Dataset or folder", type: "select", id: "lo-set", after: html`<button type="button" class="icon-btn" data-action="set-delete" aria-label="Delete this training set" title="Delete this training set" hidden>${icon("trash")}</button>` })}
+    <div class="lo-set">${fieldRow({ name: "trainingData", label: "Dataset or folder", type: "select", id: "lo-set", after: html`<button type="button" class="icon-btn" data-action="set-delete" data-needs="write" aria-label="Delete this training set" title="Delete this training set" hidden>${icon("trash")}</button>` })}
     <div class="field lo-new-set"><label for="lo-new-set">Name of the new set</label><div class="field-control"><input id="lo-new-set" maxlength="80" autocomplete="off" spellcheck="false"></div></div></div>
     <drop-zone accept="image/*,.txt,.caption,.tif,.tiff,.avif,.bmp" multiple paste label="Drop pictures here, or choose" hint="PNG, JPEG or WebP; captions as .txt files of the same name. 10 to 30 pictures are a good number."></drop-zone>
     <p class="lo-from small" hidden></p>
@@ -34,7 +34,7 @@ export const formView = () => html`<form class="lo-form" novalidate autocomplete
     <div class="row"><button type="button" class="btn btn-small" data-action="reset-params">${icon("undo")}Back to the preset</button></div></div></details>
   <details class="panel lo-raw"><summary><h2>Raw config</h2><span class="small muted">The same wish as JSON, to keep, share or edit.</span></summary>
     <div class="stack-2"><label class="visually-hidden" for="lo-json">Wish as JSON</label><textarea id="lo-json" class="mono" rows="14" spellcheck="false" aria-describedby="lo-json-error"></textarea><div id="lo-json-error" class="field-error" role="alert" hidden></div>
-    <div class="row"><button type="button" class="btn" data-action="json-apply">Use this</button><button type="button" class="btn btn-ghost" data-action="json-copy">${icon("copy")}Copy</button><button type="button" class="btn btn-ghost" data-action="json-full">${icon("copy")}Copy every setting</button><span class="small muted">A run's config.json can be pasted here too.</span></div></div></details>
+    <div class="row"><button type="button" class="btn" data-action="json-apply">Use this</button><button type="button" class="btn btn-ghost" data-action="json-copy">${icon("copy")}Copy</button><button type="button" class="btn btn-ghost" data-action="json-full">${icon("copy")}Copy every setting</button><button type="button" class="btn btn-ghost" data-action="curl">${icon("copy")}Copy as curl</button><span class="small muted">A run's config.json can be pasted here too.</span></div></div></details>
 </form>`;
 
 const option = (value, label, { disabled, selected } = {}) => html`<option ${attrs({ value, disabled, selected })}>${label}</option>`;

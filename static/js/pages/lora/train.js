@@ -1,6 +1,7 @@
 /** The Train tab: pictures, who, quality; what it will need and what speaks against it; start. */
 import { api, idempotencyKey, isAbort } from "../../api.js";
 import { copyText, emptyState, errorState, skeleton } from "../../components/states.js";
+import { copyCurl } from "../../curl.js";
 import { busy, debounce, onAction, render, url } from "../../dom.js";
 import { bytes, plural } from "../../format.js";
 import { html, icon } from "../../html.js";
@@ -44,7 +45,7 @@ export function trainTab(root, page) {
     root,
     html`<div class="lo-train"><div class="lo-main">${formView()}<section class="panel stack-3 lo-set-pictures" hidden aria-label="Pictures of the training set"></section></div>
     <aside class="lo-side" aria-label="What it will need"><div class="lo-estimate"></div></aside></div>
-    <div class="form-bar lo-start"><p class="lo-start-said small" role="status"></p><span class="spacer"></span><button type="button" class="btn btn-primary btn-large" data-action="start" data-primary>${icon("bolt")}Start training</button></div>`,
+    <div class="form-bar lo-start"><p class="lo-start-said small" role="status"></p><span class="spacer"></span><button type="button" class="btn btn-primary btn-large" data-action="start" data-needs="write" data-primary>${icon("bolt")}Start training</button></div>`,
   );
   const $ = (selector) => root.querySelector(selector);
   const form = $("form");
@@ -399,6 +400,7 @@ export function trainTab(root, page) {
     },
     "json-copy": () => copyText($("#lo-json").value, "Config copied"),
     "json-full": () => (estimate ? copyText(JSON.stringify({ ...toBody(wish, auto), params: undefined, ...estimate.config }, null, 2), "Every setting copied") : toast.info("Choose pictures first; then every setting is known.")),
+    curl: () => copyCurl({ method: "POST", path: "/api/lora/train", body: toBody(wish, auto) }),
     start: (_e, el) =>
       busy(el, async () => {
         if (whyNot()) return;

@@ -11,7 +11,7 @@ const CHOICES = [
   ["comfyui", "ComfyUI", "Only ComfyUI; without it nothing is drawn."],
   ["builtin", "Built-in", "Only the built-in engine on this machine."],
 ];
-const SOURCE = { default: "the default", file: "saved here", env: "set in the environment", flag: "set on the command line" };
+const SOURCE = { default: "the default", file: "saved here", env: "set in the environment", dotenv: "set in .env", flag: "set on the command line" };
 
 /** @param {Map<string, any>} settings by name @param {{test?: {ok: boolean, detail: string, remedy?: string}|null}} view */
 export function enginePanel(settings, { test } = {}) {
@@ -33,9 +33,9 @@ export function enginePanel(settings, { test } = {}) {
         spellcheck: false,
         placeholder: url.default,
         hint: locked(url) || html`Now ${SOURCE[url.source]}${url.source === "file" && html`; the default is <code>${url.default}</code>`}.`,
-        after: html`${!url.locked && html`<button type="submit" class="btn" data-action-save>Save and test</button>`}${url.locked && html`<button type="button" class="btn" data-action="test">Test</button>`}`,
+        after: html`${!url.locked && html`<button type="submit" class="btn" data-needs="admin" data-action-save>Save and test</button>`}${url.locked && html`<button type="button" class="btn" data-action="test" data-needs="admin">Test</button>`}`,
       })}
-        ${!url.locked && url.source === "file" && html`<button type="button" class="btn btn-ghost btn-small mo-reset" data-action="reset-url">${icon("undo")}Back to the default</button>`}
+        ${!url.locked && url.source === "file" && html`<button type="button" class="btn btn-ghost btn-small mo-reset" data-action="reset-url" data-needs="admin">${icon("undo")}Back to the default</button>`}
         ${test && html`<p class="mo-test ${test.ok ? "is-ok" : "is-bad"}" role="status">${icon(test.ok ? "ok" : "alert")}<span>${test.detail}${test.remedy && html` <span class="muted">${test.remedy}</span>`}</span></p>`}</form></div></div>`;
 }
 

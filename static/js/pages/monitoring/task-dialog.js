@@ -45,7 +45,7 @@ export function openTask(id, actions) {
   const { dialog, closed } = openDialog({
     title: "Task",
     size: "l",
-    body: html`<div class="stack-4"><div class="mo-task stack-3">${skeleton("lines", 4)}</div><section><header class="mo-log-head"><h3>Log</h3><span class="small muted mo-log-state" role="status"></span><span class="spacer"></span><a class="btn btn-ghost btn-small" href="${path}/log" download="${id}.txt">${icon("download")}Download</a></header><pre class="mo-log" tabindex="0" aria-label="Log" hidden></pre><p class="muted mo-log-none" hidden>This task wrote no log.</p></section></div>`,
+    body: html`<div class="stack-4"><div class="mo-task stack-3">${skeleton("lines", 4)}</div><section><header class="mo-log-head"><h3>Log</h3><span class="small muted mo-log-state" role="status"></span><span class="spacer"></span>${session.can("admin") && html`<a class="btn btn-ghost btn-small" href="/monitoring.html?tab=logs&taskId=${encodeURIComponent(id)}">${icon("search")}In the app's log</a>`}<a class="btn btn-ghost btn-small" href="${path}/log" download="${id}.txt">${icon("download")}Download</a></header><pre class="mo-log" tabindex="0" aria-label="Log" hidden></pre><p class="muted mo-log-none" hidden>This task wrote no log.</p></section></div>`,
   });
   const $ = (s) => dialog.querySelector(s),
     log = $(".mo-log");

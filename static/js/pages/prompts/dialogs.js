@@ -49,7 +49,7 @@ export async function newPrompt({ characterId, wish, made }) {
       ${fieldRow({ name: "caption", label: "Caption", type: "textarea", rows: 3, placeholder: "Leave it empty to write one later" })}
       ${fieldRow({ name: "write", label: "Write the caption for me", type: "switch" })}
       <p class="field-error" role="alert" id="pr-new-problem" hidden></p></form>`,
-    footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn" data-action="another">Save and add another</button><button type="button" class="btn btn-primary" data-action="save" data-primary title="Ctrl+Enter">${icon("save")}Save</button>`,
+    footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn" data-action="another">Save and add another</button><button type="button" class="btn btn-primary" data-action="save" data-needs="write" data-primary title="Ctrl+Enter">${icon("save")}Save</button>`,
   });
   const form = dialog.querySelector("form");
   const before = kept.load();

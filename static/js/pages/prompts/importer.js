@@ -22,7 +22,7 @@ export async function importPrompts({ characterId = "", file = null }) {
     body: html`<div class="stack-4 pr-import"><drop-zone accept=".csv,.json,.txt,.tsv,text/csv,application/json,text/plain" label="Drop a CSV or JSON file here, or choose one" hint="A CSV needs a column “prompt”; “caption” and “character” are read too."></drop-zone>
       <div class="field"><label for="pr-import-character">Character for rows that name none</label><select id="pr-import-character"><option value="">Any character</option>${session.known.map((c) => html`<option ${attrs({ value: c.id, selected: c.id === characterId })}>${c.name}</option>`)}</select></div>
       <div id="pr-import-plan" aria-live="polite"></div></div>`,
-    footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="take" data-primary disabled>Import</button>`,
+    footer: html`<button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="take" data-needs="write" data-primary disabled>Import</button>`,
   });
   const slot = dialog.querySelector("#pr-import-plan");
   const go = dialog.querySelector("[data-action=take]");

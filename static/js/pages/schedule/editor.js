@@ -57,7 +57,7 @@ export async function editTask({ id = null, task = null, trainer = false }) {
     title: id ? "Edit task" : "New scheduled task",
     size: "l",
     body: html`<div class="sc-editor">${skeleton("form", 6)}</div>`,
-    footer: html`<p class="field-error" id="sc-problem" role="alert" hidden></p><span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="save" data-primary title="Ctrl+Enter" disabled>${icon("save")}${id ? "Save" : "Add task"}</button>`,
+    footer: html`<p class="field-error" id="sc-problem" role="alert" hidden></p><span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button><button type="button" class="btn btn-primary" data-action="save" data-needs="publish" data-primary title="Ctrl+Enter" disabled>${icon("save")}${id ? "Save" : "Add task"}</button>`,
   });
   dialog.classList.add("sc-dialog");
   const $ = (selector) => dialog.querySelector(selector);

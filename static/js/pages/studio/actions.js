@@ -1,10 +1,11 @@
 /** What the buttons under a picture do. */
 import { api, idempotencyKey } from "../../api.js";
+import { copyCurl } from "../../curl.js";
 import { toast } from "../../notices.js";
 import { copyText } from "../../components/states.js";
 import { fileUrl } from "../../components/media-grid.js";
 import { openComposer } from "../../components/post-composer.js";
-import { curl, toRequest } from "./wish.js";
+import { asCall, toRequest } from "./wish.js";
 
 const path = (item) => `/api/media/${encodeURIComponent(item.id)}`;
 const said = (work) =>
@@ -76,7 +77,7 @@ export const actions = {
   },
   async "copy-curl"(s, item) {
     const body = await said(requestOf(s, item));
-    if (body) await copyText(curl(body, location.origin), "Command copied");
+    if (body) await copyCurl(asCall(body));
   },
   async "copy-image"(s, item) {
     try {

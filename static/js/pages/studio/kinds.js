@@ -46,7 +46,7 @@ export async function modelKinds(models) {
       ${locked && html`<p class="field-hint">DALLA_MODEL_FAMILIES is set in the environment, which wins over this page.</p>`}
       ${listed.length ? html`<form class="stack-3">${listed.map(row)}</form>` : html`<p>Only the starter model is here, and its kind is known.</p>`}</div>`,
     footer: html`<span class="spacer"></span><button type="button" class="btn" data-close="">Cancel</button>
-      <button type="button" class="btn btn-primary" data-save data-primary ${!listed.length || locked ? html`disabled` : ""}>Save</button>`,
+      <button type="button" class="btn btn-primary" data-save data-primary data-needs="admin" ${!listed.length || locked ? html`disabled` : ""}>Save</button>`,
   });
   dialog.querySelector("[data-save]").addEventListener("click", (event) =>
     busy(event.currentTarget, async () => {

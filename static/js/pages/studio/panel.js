@@ -145,9 +145,10 @@ function footer(s) {
       ].filter(Boolean)
     : [missing ? `${middle(missing, 28)} is not available` : "No model to draw with"];
   return html`${Object.keys(s.errors).length > 0 && s.errorLine && html`<p class="field-error st-sum" role="alert">${icon("alert")}<span>${s.errorLine}</span></p>`}
+    ${s.advice.length > 0 && html`<ul class="st-advice" aria-label="Before you draw">${s.advice.map((line) => html`<li class="small">${icon("alert")}<span>${line}</span></li>`)}</ul>`}
     <div class="st-go-row"><div class="st-count" role="group" aria-label="How many pictures">
         <button type="button" class="icon-btn" data-action="count" data-step="-1" aria-label="One less" ${attrs({ disabled: n <= 1 })}>${icon("minus")}</button>
         <output id="st-count" aria-live="polite" aria-label="${plural(n, "picture")}">${n}</output>
         <button type="button" class="icon-btn" data-action="count" data-step="1" aria-label="One more" ${attrs({ disabled: n >= 8 })}>${icon("plus")}</button></div>
-      <button type="submit" id="st-go" class="btn btn-primary st-go" data-primary title="Ctrl+Enter"><span class="st-go-label">${icon("studio")}Generate</span><small>${facts.join(" · ")}</small></button></div>${fault(s, "batchSize")}`;
+      <button type="submit" id="st-go" class="btn btn-primary st-go" data-primary data-needs="write" title="Ctrl+Enter"><span class="st-go-label">${icon("studio")}Generate</span><small>${facts.join(" · ")}</small></button></div>${fault(s, "batchSize")}`;
 }

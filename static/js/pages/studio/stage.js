@@ -104,7 +104,7 @@ function resultView(s, item) {
   return html`<div class="st-result" data-key="result">
     <div class="st-fit"><button type="button" class="st-zoom" data-action="zoom" aria-label="Open large" title="Open large (Enter)">${frame(item.width, item.height, html`<img src="${fileUrl(item)}" alt="${altOf(item)}" data-key="img-${item.id}">`)}</button></div>
     <div class="st-acts"><div class="st-acts-row" role="toolbar" aria-label="What to do with this picture">
-      <button type="button" class="icon-btn st-star" data-action="star" aria-pressed="${String(Boolean(item.starred))}" aria-label="${item.starred ? "Remove star" : "Star"}" title="Star (.)">${icon(item.starred ? "star-filled" : "star")}</button>
+      <button type="button" class="icon-btn st-star" data-action="star" data-needs="write" aria-pressed="${String(Boolean(item.starred))}" aria-label="${item.starred ? "Remove star" : "Star"}" title="Star (.)">${icon(item.starred ? "star-filled" : "star")}</button>
       ${act("again", "refresh", "Again", { ...recipe, title: recipe.title ?? "Same again: the same settings, another seed" })}
       ${act("vary-subtle", "layers", html`<span class="st-vary">Vary </span>subtle`, { title: "Redraw from this picture, changing little", "aria-label": "Vary subtle" })}
       ${act("vary-strong", "bolt", html`<span class="st-vary">Vary </span>strong`, { title: "Redraw from this picture, changing much", "aria-label": "Vary strong" })}
@@ -112,7 +112,7 @@ function resultView(s, item) {
       ${act("post", "send", "Post…", { title: "Post this picture (o)" })}
       <button type="button" class="btn btn-ghost btn-small" popovertarget="st-recall" ${attrs({ "aria-haspopup": "menu", ...recipe, "aria-label": "Recall" })}>${icon("undo")}<span class="st-narrow">Recall</span>${icon("chevron-down")}</button>
       <button type="button" class="icon-btn" popovertarget="st-moremenu" aria-label="More actions" title="More actions" ${attrs({ "aria-haspopup": "menu" })}>${icon("more")}</button>
-      <button type="button" class="icon-btn" data-action="trash" aria-label="Move to trash" title="Move to trash (Del)">${icon("trash")}</button></div>
+      <button type="button" class="icon-btn" data-action="trash" data-needs="write" aria-label="Move to trash" title="Move to trash (Del)">${icon("trash")}</button></div>
       <div id="st-recall" popover class="popover menu" role="menu" aria-label="Recall">${item_("recall-all", "sliders", "Everything, for the same picture")}${item_("recall-prompt", "edit", "Only the prompt")}${item_("recall-seed", "dice", "Only the seed")}</div>
       <div id="st-moremenu" popover class="popover menu" role="menu" aria-label="More actions" data-align="end">
         ${upscalers.map((u) => item_("upscale", "expand", `Upscale 2× with ${middle(u.name.replace(/\.\w+$/, ""), 24)}`, { "data-model": u.name, "data-engine": u.engine }))}${upscalers.length > 0 && html`<hr>`}

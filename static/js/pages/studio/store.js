@@ -6,6 +6,7 @@ import { toast } from "../../notices.js";
 import { draft, prefs } from "../../prefs.js";
 import { session } from "../../session.js";
 import { isFinished, taskId } from "../../tasks.js";
+import { advice, adviceKey } from "./advice.js";
 import { fresh, fromRequest, learnSpeed, resolve, sameName, toRequest, tune, values } from "./wish.js";
 
 export const KINDS = new Set(["generate_image", "upscale_image"]);
@@ -20,6 +21,7 @@ export class Store {
   errors = {};
   errorLine = "";
   composed = null;
+  advice = [];
   items = null;
   itemsError = null;
   initItem = null;
@@ -33,6 +35,7 @@ export class Store {
   #quarter = -1;
   #key = null;
   #asked = 0;
+  #advised = "";
 
   /** @param {() => void} changed */
   constructor(changed) {
@@ -156,6 +159,7 @@ export class Store {
     this.derive();
     this.#keep();
     this.compose();
+    this.advise();
     this.changed();
   }
   #keep = debounce(() => kept.form.save(this.form), 250);
@@ -187,6 +191,17 @@ export class Store {
     this.history = [prompt, ...this.history.filter((p) => p !== prompt)].slice(0, 100);
     kept.history.save(this.history);
   }
+
+  /** Ask what should be known before drawing, when something that matters to it changed. */
+  advise = debounce(async () => {
+    const key = adviceKey(this);
+    if (key === this.#advised) return;
+    this.#advised = key;
+    const lines = await advice(this);
+    if (key !== this.#advised) return;
+    this.advice = lines;
+    this.changed();
+  }, 400);
 
   compose = debounce(async () => {
     const { characterId, prompt, negativePrompt, rawPrompt } = this.form;

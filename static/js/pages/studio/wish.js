@@ -151,11 +151,8 @@ export function compose(form, character) {
   return { rawPrompt: false, typed: null, loras: null, prompt: form.typed ?? form.prompt, negativePrompt: negative };
 }
 
-/** The command that asks for the same on a command line. */
-export function curl(body, origin) {
-  const json = JSON.stringify(body).replaceAll("'", "'\\''");
-  return `curl -X POST '${origin}/api/generate-image?async=1' \\\n  -H 'Content-Type: application/json' -H 'X-Dalla: 1' \\\n  -d '${json}'`;
-}
+/** The call that asks for the pictures of this form, or of a recipe. */
+export const asCall = (body) => ({ method: "POST", path: "/api/generate-image", query: { async: 1 }, body });
 
 /** Remember how long pictures take: seconds per step and megapixel, smoothed. */
 export function learnSpeed(known, { model, steps, batchSize, width, height, durationMs }) {
