@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import ipaddress
+import logging
 import re
 import secrets
 import threading
@@ -23,6 +24,8 @@ from dalla.services.auth_tokens import Tokens
 from dalla.settings import Settings
 from dalla.stores.base.users import Lock, UserStore
 from dalla.times import ago_iso, iso, now_iso, parse
+
+logger = logging.getLogger(__name__)
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: A session without "remember me" ends after so long without a request, and after so many days whatever happens.
@@ -126,7 +129,8 @@ class Auth:
         """
         self._purge()
         user = self._verified(self._users.find(name), name, password, address)
-        if user is None:
+        if user is None:  # the name is not logged: people type passwords into the wrong field
+            logger.warning("a sign-in from %s failed", _plain(address, 100))
             raise Unauthorized(_WRONG, remedy="Check both; an admin can set a new password.")
         if self._passwords.outdated(user.password):
             fresh = self._passwords.hash(password)
@@ -134,6 +138,7 @@ class Auth:
         now = now_iso()
         user = self._users.update(user.id, lambda before: before.with_(last_login_at=now))
         session, cookie = self._begin(user, remember, address, user_agent)
+        logger.info("%s signed in from %s", user.name, session.address)
         return user, session, cookie
 
     def _verified(self, user: User | None, name: str, password: str, address: str) -> User | None:
@@ -143,6 +148,7 @@ class Auth:
         wait = self._users.attempt([by_name, by_address], now_iso())
         if wait > 0:
             seconds = max(1, round(wait + 0.5))
+            logger.warning("sign-ins from %s have to wait %d s", _plain(address, 100), seconds)
             raise RateLimited(
                 "There were too many attempts to sign in.",
                 remedy=f"Wait {_duration(seconds)} and try again.",

@@ -7,10 +7,7 @@ left out too: a report is read by strangers.
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import sys
-import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,6 +69,8 @@ class LogBundle:
 
     def write(self, file: BinaryIO) -> None:
         """Write the zip. Raises OSError (no space)."""
+        import zipfile
+
         clean = self._cleaner()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("README.txt", _ABOUT)
@@ -93,6 +92,9 @@ class LogBundle:
     # ------------------------------------------------------------ parts
 
     def _versions(self) -> dict[str, Any]:
+        import importlib.metadata
+        import platform
+
         libraries = {
             str(found.metadata["Name"]): found.version for found in importlib.metadata.distributions() if found.metadata
         }

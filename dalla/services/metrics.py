@@ -6,7 +6,6 @@ reading, so an app that nobody watches never loads it. Names and units keep to P
 
 from __future__ import annotations
 
-import platform
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -94,6 +93,8 @@ class Metrics:
                 continue
 
     def _build(self) -> Iterator[Any]:
+        import platform
+
         labels = {"version": dalla.__version__, "python": platform.python_version()}
         yield _gauge("dalla_build_info", "Version of the app and of Python.", [(labels, 1)])
 

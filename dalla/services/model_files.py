@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dalla import weights
-from dalla.errors import Conflict, InvalidInput, NotConfigured, NotFound, StorageError
+from dalla.errors import Conflict, DallaError, InvalidInput, NotConfigured, NotFound, StorageError
 from dalla.events import EventBus
 from dalla.jobs.base import Context, JobQueue
 from dalla.paths import fsync_folder, remove_stale_temps, safe_name
@@ -83,8 +83,11 @@ class ModelFiles:
         if done := self._uploads.outcome(context.job.id):
             return done
         name, path = self._upload(upload_id)
-        kind, target = self._target(name, path)
-        if kind == "lora":
+        again = context.job.attempt > 1
+        kind, target = self._target(name, path, again=again)
+        if again and target.is_file():
+            result = {"kind": kind, "name": self._name(kind, target)}
+        elif kind == "lora":
             family = weights.lora_family(weights.read_header(path, name=name))
             final = self._loras.add_copy(path, target.stem, LoraCard(family=family))
             result = {"kind": kind, "name": final}
@@ -96,12 +99,16 @@ class ModelFiles:
         self._events.publish("shelf.updated", {"ids": []})
         return result
 
+    def _name(self, kind: str, target: Path) -> str:
+        """What the shelf calls a file at this place."""
+        return target.stem if kind == "lora" else target.relative_to(Path(self._settings.models_dir)).as_posix()
+
     def _upload(self, id: str) -> tuple[str, Path]:
         [(name, path)] = self._uploads.files([id])
         return name.replace("\\", "/").rsplit("/", 1)[-1], path
 
-    def _target(self, name: str, path: Path) -> tuple[str, Path]:
-        """Return (kind, where it belongs), from the header alone."""
+    def _target(self, name: str, path: Path, *, again: bool = False) -> tuple[str, Path]:
+        """Return (kind, where it belongs), from the header alone. `again`: an earlier attempt may have put it there."""
         if not name.lower().endswith(".safetensors"):
             ending = Path(name).suffix or "no ending"
             raise InvalidInput.field(
@@ -120,11 +127,11 @@ class ModelFiles:
             )
         if kind == "lora":
             target = Path(self._settings.loras_dir) / name
-            if self._loras.exists(target.stem):
+            if self._loras.exists(target.stem) and not again:
                 raise Conflict(f"There is a LoRA called '{target.stem}' already.", remedy="Rename the file and send it again.")  # fmt: skip
             return kind, target
         target = Path(self._settings.models_dir) / FOLDERS[kind] / name
-        if target.exists():
+        if target.exists() and not again:
             raise Conflict(f"There is a '{name}' already.", remedy="Rename the file, or remove the old one first.")
         return kind, target
 
@@ -167,7 +174,7 @@ class ModelFiles:
         source = self._convertible(id)
         return self._jobs.submit(self.CONVERT, {"id": id}, title=f"Convert {source.name}")
 
-    def _convertible(self, id: str) -> Path:
+    def _convertible(self, id: str, *, again: bool = False) -> Path:
         entry = self._inventory.find(id)
         if entry is None:
             raise NotFound.of("item on the shelf", id)
@@ -179,14 +186,23 @@ class ModelFiles:
         if entry.path is None or entry.source != "local" or entry.path.suffix.lower() not in CONVERTIBLE:
             raise InvalidInput.field("id", f"'{entry.name}' is no .ckpt, .pt or .pth file in models/ or loras/.")
         target = entry.path.with_suffix(".safetensors")
-        if target.exists():
+        if target.exists() and not (again and _made_of(target, entry.path)):
             raise Conflict(f"There is a '{target.name}' beside it already.", remedy="Remove or rename it first.")
         return entry.path
 
     def run_convert(self, context: Context, payload: dict[str, Any]) -> dict[str, Any]:
         """The handler of the job."""
-        source = self._convertible(payload["id"])
+        again = context.job.attempt > 1
+        source = self._convertible(payload["id"], again=again)
         target = source.with_suffix(".safetensors")
+        if again and target.exists():  # an earlier attempt had finished it
+            header = weights.read_header(target)
+            return {
+                "name": target.name,
+                "kind": kind_of(header),
+                "sizeBytes": target.stat().st_size,
+                "tensors": len(header),
+            }
         temp = target.with_name(f".{secrets.token_hex(8)}.tmp")
         remove_stale_temps(target.parent)
         try:
@@ -207,6 +223,14 @@ class ModelFiles:
                 temp.unlink(missing_ok=True)
         self._events.publish("shelf.updated", {"ids": [payload["id"]]})
         return {"name": target.name, "kind": kind_of(header), "sizeBytes": target.stat().st_size, **facts}
+
+
+def _made_of(target: Path, source: Path) -> bool:
+    """Whether a .safetensors file says that it was converted from this pickle."""
+    try:
+        return weights.read_header(target).metadata.get("dalla.converted_from") == source.name
+    except DallaError:
+        return False
 
 
 def kind_of(header: weights.Header) -> str | None:

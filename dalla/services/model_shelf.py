@@ -145,16 +145,17 @@ class ModelShelf:
         return found
 
     def usage(self) -> ModelUsage:
-        return ModelUsage(self._characters, self._schedule, self._tasks, self._default)
+        return ModelUsage(self._characters, self._schedule, self._tasks, self._default, self._store.last_used())
 
     def fit(
         self, name: str, *, width: int | None = None, height: int | None = None, batch: int = 1,
         precision: str | None = None, source: str | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Say whether a model fits into memory (ModelFit.answer). Raises NotFound."""
-        for entry in self.inventory.all():
-            if entry.kind == "model" and key(entry.name) == key(name) and source in (None, entry.source):
-                return self._fit.answer(entry, width, height, batch, precision)
+        for where, look in (("local", self.inventory.local), ("comfyui", self.inventory.comfyui)):
+            for entry in look() if source in (None, where) else []:
+                if entry.kind == "model" and key(entry.name) == key(name):
+                    return self._fit.answer(entry, width, height, batch, precision)
         raise NotFound(f"There is no model called '{name}' on the shelf.")
 
     # ------------------------------------------------------------ writing
@@ -248,9 +249,7 @@ class ModelShelf:
             "removable": entry.source == "local",
             "duplicates": doubles.get(entry.id, []),
             "pinnedBy": pinned.get((entry.kind, key(entry.name)), []),
-            "lastUsedAt": max((p.at for p in peaks if p.model == entry.name), default=None)
-            if entry.kind == "model" and entry.source == "local"
-            else None,
+            "lastUsedAt": usage.last(entry),
             "fit": self._fit.brief(entry, machines[entry.source], peaks) if entry.kind == "model" else None,
         }
 

@@ -22,9 +22,11 @@ class ModelUsage:
         schedule: DocumentStore[ScheduledTask],
         tasks: TaskStore,
         default: Callable[[], tuple[str, str] | None],
+        last_used: tuple[dict[str, str], dict[str, str]] = ({}, {}),
     ) -> None:
-        """`default` answers (engine, model) that is drawn with when nobody says otherwise."""
+        """`default` answers (engine, model) that is drawn with when nobody says otherwise; `last_used` is of the store."""
         self._default = default()
+        self._last_model, self._last_lora = ({key(name): at for name, at in table.items()} for table in last_used)
         self._models: dict[str, list[dict[str, Any]]] = {}
         self._loras: dict[str, list[dict[str, Any]]] = {}
         for character in characters.all():
@@ -61,6 +63,11 @@ class ModelUsage:
         if entry.kind == "lora":
             names.add(f"{entry.name}.safetensors")
         return [job for job, texts in self._working if texts & names]
+
+    def last(self, entry: Entry) -> str | None:
+        """Return when the newest picture was drawn with it."""
+        table = self._last_lora if entry.kind == "lora" else self._last_model if entry.kind == "model" else {}
+        return table.get(key(entry.name))
 
     def is_default(self, entry: Entry) -> bool:
         if self._default is None or entry.kind != "model":

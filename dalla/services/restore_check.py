@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
 
 import dalla
-from dalla.archives import Archive, Entry, Limits, describe, printable
+from dalla.archives import Archive, Entry, Limits, describe, is_hidden, printable
 from dalla.errors import DallaError, InvalidInput
 from dalla.services.backup import FORMAT
 from dalla.services.backup_contents import CREDENTIALS, MANIFEST, README_NAME, part_of
+from dalla.services.storage_relocation import same_file
+from dalla.times import iso, parse
 
 LIMITS = Limits(
     entries=3_000_000,
@@ -31,6 +35,7 @@ class Opened:
     archive: Archive
     manifest: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Entry] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)  # of the backup that have files: "records", "media" …
     hashes: dict[str, str] = field(default_factory=dict)
     problems: list[dict[str, Any]] = field(default_factory=list)
 
@@ -76,10 +81,16 @@ def open_backup(archive: Archive) -> Opened:
         name = renamed.get(entry_name, entry_name)
         if entry_name == CREDENTIALS:
             opened.files[CREDENTIALS] = by_name[entry_name]
-        elif name in opened.files or not plain_name(name) or part_of(name) is None or by_name[entry_name].inside:
+        elif (
+            name in opened.files
+            or by_name[entry_name].inside
+            or (name != entry_name and not plain_name(name))  # names of entries are clean already
+            or (part := part_of(name)) is None
+        ):
             foreign.append(name)
         else:
             opened.files[name] = by_name[entry_name]
+            opened.parts.add(part)
     if foreign:
         opened.add("foreign_file", "It holds files that no backup of this app has.", sorted(foreign))
     return opened
@@ -91,6 +102,7 @@ def _read_manifest(opened: Opened, entry: Entry) -> bool:
         app, hashes = manifest["app"], manifest["files"]
         format, version = int(manifest.get("format", 1)), str(manifest["version"])
         renamed = manifest.setdefault("renamed", {})
+        manifest["createdAt"] = iso(parse(manifest["createdAt"]))
         texts = (*hashes, *hashes.values(), *renamed, *renamed.values())
         if app != "digital-dalla" or not all(isinstance(text, str) for text in texts):
             raise ValueError("not what we write")
@@ -119,3 +131,21 @@ def plain_name(name: str) -> bool:
 
 def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) if part.isdecimal() else 0 for part in version.split(".")[:4])
+
+
+def drop_alike(live: Path, place: Path) -> None:
+    """Drop unpacked sets and LoRAs that lie here just the same: they need not be replaced."""
+    for path in list(place.iterdir()) if place.is_dir() else []:
+        here = live / path.name
+        if path.is_dir() and here.is_dir() and not here.is_symlink():
+            names = {_below(file, path) for file in path.rglob("*") if file.is_file()}
+            there = {_below(file, here) for file in here.rglob("*") if file.is_file()}
+            shown = {name for name in there if not is_hidden(name)}
+            if names == shown and all(same_file(path / name, here / name) for name in names):
+                shutil.rmtree(path)
+        elif path.is_file() and same_file(path, here):
+            path.unlink()
+
+
+def _below(path: Path, root: Path) -> str:
+    return path.relative_to(root).as_posix()

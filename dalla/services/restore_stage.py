@@ -26,11 +26,10 @@ from dalla.services.backup_contents import (
     DATABASE,
     ROOTS,
     TRASH,
-    part_of,
 )
 from dalla.services.backup_keys import unseal
 from dalla.services.restore_apply import FOLDER, NOTE, STAGED, forget_staged, roots_of
-from dalla.services.restore_check import LIMITS, Opened, open_backup, plain_name
+from dalla.services.restore_check import LIMITS, Opened, drop_alike, open_backup, plain_name
 from dalla.services.storage_sizes import nearest
 from dalla.settings import BY_NAME, ROWS, Settings, parse
 from dalla.stores.base import SecretStore
@@ -181,10 +180,7 @@ class Stager:
         return notes
 
     def _parts(self, opened: Opened) -> list[str]:
-        found = {part_of(name) for name in opened.files} | {
-            part for part in ("media", "datasets", "loras") if opened.manifest.get(part)
-        }
-        return sorted(part for part in found if part)
+        return sorted(opened.parts | {part for part in ("media", "datasets", "loras") if opened.manifest.get(part)})
 
     # ------------------------------------------------------------ unpacking
 
@@ -262,6 +258,8 @@ class Stager:
             self._databases.check(work / DATABASE)
             self._databases.update_tables(work / DATABASE)
             counts |= self._databases.counts(work / DATABASE)
+        for root, place in places.items():
+            drop_alike(roots_of(self._settings)[root], place)
         self._settle_settings(work)
         self._settle_trash(work)
         if keys is not None:

@@ -138,7 +138,7 @@ class Move:
             name = _below(path, self.source)
             if self._copied.get(name) == (info.st_size, info.st_mtime_ns):
                 path.unlink()
-            elif _same(path, self.target / name):
+            elif same_file(path, self.target / name):
                 path.unlink()
             else:
                 left.append(str(path))
@@ -238,7 +238,7 @@ def _filled(folder: Path) -> bool:
     return folder.is_dir() and any(folder.iterdir())
 
 
-def _same(one: Path, two: Path) -> bool:
+def same_file(one: Path, two: Path) -> bool:
     """Whether two files hold the same."""
     try:
         if one.is_symlink() or two.is_symlink():

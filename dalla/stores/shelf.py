@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from dalla.errors import NotFound
 from dalla.records.shelf import FileFacts, ModelChange, ModelPin, Peak
 from dalla.stores import cursors
 from dalla.stores.library import Library
+from dalla.stores.schema import media, media_loras
 from dalla.stores.schema_shelf import model_changes as changes
 from dalla.stores.schema_shelf import model_facts as facts
 from dalla.stores.schema_shelf import model_peaks as peaks
@@ -124,6 +125,17 @@ class SqlShelf:
         found = [_change(row) for row in rows[:limit]]
         after = cursors.encode(order, rows[limit - 1].at, rows[limit - 1].seq) if len(rows) > limit else None
         return found, after
+
+    def last_used(self) -> tuple[dict[str, str], dict[str, str]]:
+        models = (
+            select(media.c.model, func.max(media.c.created_at))
+            .where(media.c.model.is_not(None), media.c.trashed_at.is_(None))
+            .group_by(media.c.model)
+        )
+        loras = select(media_loras.c.name, func.max(media_loras.c.created_at)).group_by(media_loras.c.name)
+        with self._library.read() as connection:
+            first, second = connection.execute(models).all(), connection.execute(loras).all()
+        return {name: at for name, at in first}, {name: at for name, at in second}
 
     # ------------------------------------------------------------ measured memory
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -26,6 +27,7 @@ class SqlUsers:
     def __init__(self, library: Library) -> None:
         self._library = library
         self._revision = 0
+        self._counting = threading.Lock()
 
     def revision(self) -> int:
         return self._revision
@@ -36,7 +38,8 @@ class SqlUsers:
             with self._library.write() as connection:
                 yield connection
         finally:
-            self._revision += 1
+            with self._counting:
+                self._revision += 1
 
     # ------------------------------------------------------------------ people
 

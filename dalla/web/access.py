@@ -242,18 +242,9 @@ def _sign_in() -> Response:
 
 def _refuse(who: Identity, right: str, what: str | None = None) -> NoReturn:
     needed = _NEEDED[right]
+    remedy = f"You are signed in as {who.role}. Ask an admin to change your role."
     if who.kind == "token" and right in (WRITE, PUBLISH):
-        needed = f"a token with the scope {right}"
-    elif who.kind == "token" and right == ADMIN:
-        needed = "an admin who is signed in; API tokens cannot do this"
-    held = f"You are signed in as {who.role}." if who.kind == "session" else ""
-    raise Forbidden(
-        f"{what or 'This'} needs {needed}.",
-        remedy=f"{held} Ask an admin to change your role.".strip() if who.kind == "session" and right != SELF else _token_remedy(right),
-    )  # fmt: skip
-
-
-def _token_remedy(right: str) -> str:
-    if right in (WRITE, PUBLISH):
-        return "Make a token with this scope under Settings, Account."
-    return "Sign in with a browser."
+        needed, remedy = f"a token with the scope {right}", "Make such a token under Settings, Account."
+    elif who.kind == "token":
+        needed, remedy = f"{needed}; API tokens cannot do this", "Sign in with a browser."
+    raise Forbidden(f"{what or 'This'} needs {needed}.", remedy=remedy)

@@ -175,8 +175,13 @@ def import_media(form: ImportForm):
             if len(uploads) == 1:
                 raise
             failed.append({"id": name, **exc.problem()})
-    status = 201 if items else 422
-    return {"items": items, "succeeded": [i["id"] for i in items], "failed": failed}, status
+    if not items:
+        raise InvalidInput(
+            f"None of the files could be taken. {failed[0]['detail']}",
+            errors=[{"field": "file", "message": f"{row['id']}: {row['detail']}"} for row in failed],
+            extra={"items": [], "succeeded": [], "failed": failed},
+        )
+    return {"items": items, "succeeded": [i["id"] for i in items], "failed": failed}, 201
 
 
 @bp.post("/media/inspect", summary="Read the recipe of a picture without keeping it")

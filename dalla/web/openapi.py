@@ -230,7 +230,7 @@ class _Builder:
             input=bool(operation.models) or has_body or "{" in operation.path,
             body=has_body,
             tagged=operation.path in TAGGED and operation.method in ("PUT", "PATCH", "DELETE"),
-            limited=limited or operation.rule in rate_limits.BUDGETS,
+            limited=limited or operation.rule in rate_limits.BUDGETS or operation.rule.startswith("/api/auth/"),
         )
         for status in problems:
             made.setdefault(status, {"$ref": f"#/components/responses/Problem{status}"})

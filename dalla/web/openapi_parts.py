@@ -194,9 +194,9 @@ def response(status: str, answer: Any, *, tagged: bool = False) -> Json:
     if headers:
         made["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in headers}
     if isinstance(answer, str) and answer.startswith("="):
-        text = answer.startswith(("=text/", "=application/json"))
-        kinds = answer[1:].split("|")
-        made["content"] = {kind: {"schema": {"type": "string"} if text else {}} for kind in kinds}
+        made["content"] = {
+            kind: {"schema": {"type": "string"} if kind.startswith("text/") else {}} for kind in answer[1:].split("|")
+        }
     else:
         made["content"] = {"application/json": {"schema": shape(answer)}}
     return made

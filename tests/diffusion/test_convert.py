@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -122,6 +123,8 @@ def test_the_shelf_converts_beside_the_pickle_and_finds_the_result(running):
     found = {row["name"]: row for row in shelf.all()["items"]}
     assert found["old.safetensors"]["family"] == "sd15" and found["old.safetensors"]["loadable"]
     assert (models / "old.ckpt").exists() and not found["old.ckpt"]["loadable"]
+    again = SimpleNamespace(job=SimpleNamespace(id=job.id, attempt=2), progress=lambda *a: None)
+    assert shelf.files.run_convert(again, {"id": ids["old.ckpt"]})["name"] == "old.safetensors", "it was done before"
     job = running.jobs.wait(shelf.files.convert(ids["evil.pt"]).id, 120)
     assert job.status == "failed" and "system" in job.error["detail"] and not mark.exists()
     assert not (models / "evil.safetensors").exists() and not list(models.glob(".*.tmp"))

@@ -16,6 +16,8 @@ import requests
 
 pytest.importorskip("playwright.sync_api")
 
+from tests.e2e.conftest import Server  # noqa: E402
+
 PASSWORD = "correct horse battery staple"
 PAGE = b"""<!doctype html><title>Nice kittens</title><iframe name="sink"></iframe>
 <form target="sink" method="post" enctype="text/plain"><input name='{"name": "Mallory", "x": "' value='"}'></form>"""
@@ -109,3 +111,36 @@ def test_the_app_cannot_be_framed(victim, server, elsewhere):
     page.wait_for_timeout(800)
     inside = page.frames[1]
     assert "chrome-error" in inside.url or not inside.content().count("app-shell")
+
+
+def test_somebody_who_is_signed_in_is_no_way_in_either(browser, tmp_path, elsewhere):
+    server = Server(tmp_path)
+    try:
+        made = requests.post(f"{server.url}/api/auth/setup", json={"name": "ada", "password": PASSWORD}, timeout=30)
+        assert made.status_code == 201, made.text
+        cookie = made.cookies["dalla_session"]
+        mine = {"cookies": {"dalla_session": cookie}}
+        context = browser.new_context()
+        context.add_cookies(
+            [{"name": "dalla_session", "value": cookie, "url": server.url, "httpOnly": True, "sameSite": "Lax"}]
+        )
+        page = context.new_page()
+        page.goto(f"{server.url}/characters.html")
+        assert "login" not in page.url
+        page.evaluate("() => fetch('/api/characters', {method: 'POST', headers: {'Content-Type': 'application/json', 'X-Dalla': '1'}, body: '{\"name\": \"Luna\"}'})")  # fmt: skip
+        assert names(server, **mine) == ["Luna"]
+
+        page.goto(elsewhere)
+        for kind, script in ATTACKS.items():
+            said = attack(page, server.url, script)
+            assert "Luna" not in said, kind
+        # the app's own pages may send what has no header of ours only as far as the door
+        page.goto(f"{server.url}/characters.html")
+        said = attack(
+            page, server.url, "fetch(app, {method: 'POST', headers: {'Content-Type': 'application/json'}, body})"
+        )
+        assert "does not come from a page of this app" in said
+        assert names(server, **mine) == ["Luna"]
+        context.close()
+    finally:
+        server.stop()

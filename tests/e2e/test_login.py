@@ -20,6 +20,14 @@ FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Fi
 SENT = {"X-Dalla": "1"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patient() -> Iterator[None]:
+    """Two browsers and the hashes of passwords take their time where other tests run beside these."""
+    expect.set_options(timeout=20_000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
 @pytest.fixture
 def tab(browser: Any, server: Server) -> Iterator[Any]:
     """Open a page in a browser of its own: `tab()`; signed in already with `tab(name, password)`."""
@@ -33,7 +41,7 @@ def tab(browser: Any, server: Server) -> Iterator[Any]:
             **options,
         }
         context = browser.new_context(**given)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         if name:
             answer = context.request.post("/api/auth/login", data={"name": name, "password": password}, headers=SENT)

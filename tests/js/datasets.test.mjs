@@ -1,7 +1,7 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import { address, asFilter, change, chipsOf, hasFilters, rangeWords, readQuery, same } from "../../static/js/pages/datasets/query.js";
-import { healthLook, nameFrom, patternProblem, pieces, share, tagsOf, versionLine } from "../../static/js/pages/datasets/words.js";
+import { address, asFilter, change, chipsOf, hasFilters, languageName, rangeWords, readQuery, same } from "../../static/js/pages/datasets/query.js";
+import { addressesIn, healthLook, nameFrom, patternProblem, pieces, share, tagsOf, versionLine } from "../../static/js/pages/datasets/words.js";
 import { EDITS, isReady, optionsOf } from "../../static/js/pages/datasets/edits.js";
 import { CHUNK, filesOf, fingerprint, send, uploadList } from "../../static/js/pages/datasets/uploads.js";
 
@@ -16,6 +16,14 @@ test("the address and the state say the same, both ways", () => {
   assert.deepEqual(read.filter, at.filter);
   assert.equal(read.own.op, "replace");
 });
+test("languages, masks and likeness read as words", () => {
+  assert.equal(languageName("de"), "German");
+  assert.equal(languageName("unclear"), "cannot be told");
+  const chips = chipsOf({ language: "ja", has: "mask", "range.faceMatch": "..<0.363" });
+  assert.deepEqual(chips.map((c) => `${c.label} ${c.value}`.trim()), ["Language Japanese", "Has a mask", "Likeness of the face up to 0.36"]);
+});
+test("addresses stand in lines or with spaces between, each once", () =>
+  assert.deepEqual(addressesIn(" https://a/1.png\nhttps://a/2.png  https://a/1.png\n\n"), ["https://a/1.png", "https://a/2.png"]));
 test("what is not known in the address is left out", () =>
   assert.deepEqual(readQuery("?dataset=d&evil=1&tab=nope&sort=nope&range.9x=1..2&q="), { dataset: "d", tab: "images", sort: "name", filter: {}, own: { dataset: "d", tab: "nope", sort: "nope" } }));
 test("a filter of the statistics becomes text, null and unknown names do not", () => {

@@ -7,12 +7,15 @@ import io
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from dalla.errors import Conflict, InvalidInput, NotConfigured, NotFound
+from dalla.records.media import LoraRecipe, Recipe
 from dalla.records.shelf import Peak
 from dalla.services.model_fit import Machine
+from tests.conftest import png
 from tests.services.shelf_kit import LORA, SD15, VAE, weights_file
 
 
@@ -301,6 +304,19 @@ def test_nothing_to_pin_is_refused_and_the_pin_warns_about_another_model(desk, s
     assert desk.generation.warnings("char_gone", "starter") == [] and desk.generation.warnings(None, "starter") == []
 
 
+def test_the_last_use_is_that_of_the_newest_picture(desk, shelf, models, loras):
+    weights_file(models / "a.safetensors", SD15)
+    weights_file(loras / "l.safetensors", LORA)
+    assert rows(shelf)["a.safetensors"]["lastUsedAt"] is None
+    recipe = Recipe(
+        prompt="x", seed=1, model="a.safetensors", engine="builtin", loras=[LoraRecipe(name="l", strength=1.0)]
+    )
+    item = desk.gallery.add_generated(png(), recipe, task_id="job_1")
+    found = rows(shelf)
+    assert found["a.safetensors"]["lastUsedAt"] == found["l"]["lastUsedAt"] == item.created_at
+    assert found["starter"]["lastUsedAt"] is None
+
+
 # ---------------------------------------------------------------- memory
 
 
@@ -385,6 +401,24 @@ def test_an_upload_lands_where_its_header_says(desk, shelf, models, loras, tmp_p
         with pytest.raises(Conflict):
             shelf.files.add(upload(desk, name, data))
     assert {"new.safetensors", "vae/ae.safetensors", "style"} <= rows(shelf).keys()
+
+
+def test_adding_that_was_cut_off_is_finished_by_the_next_attempt(desk, shelf, models, loras, tmp_path, monkeypatch):
+    for name, tensors, where in (("new", SD15, models), ("style", LORA, loras)):
+        data = weights_file(tmp_path / f"{name}.safetensors", tensors).read_bytes()
+        id = upload(desk, f"{name}.safetensors", data)
+        context = SimpleNamespace(job=SimpleNamespace(id=f"job_1_{name}", attempt=1), progress=lambda *a: None)
+        with monkeypatch.context() as patch:  # the process ends after the file is in place
+            patch.setattr(desk.uploads, "keep_outcome", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt()))
+            with pytest.raises(KeyboardInterrupt):
+                shelf.files.run_add(context, {"upload_id": id})
+        assert (where / f"{name}.safetensors").read_bytes() == data
+        context.job.attempt = 2
+        assert shelf.files.run_add(context, {"upload_id": id})["name"].startswith(name)
+        assert len(list(where.glob(f"{name}*.safetensors"))) == 1
+        with pytest.raises(NotFound):
+            desk.uploads.get(id)
+        assert shelf.files.run_add(context, {"upload_id": id})["name"].startswith(name), "and the answer stays"
 
 
 def test_an_upload_that_is_no_weights_never_lands(desk, shelf, models, tmp_path):

@@ -253,6 +253,11 @@ def _newer(content):
     content["manifest.json"] = json.dumps({**manifest, "version": "999.0.0"}).encode()
 
 
+def _no_date(content):
+    manifest = json.loads(content["manifest.json"])
+    content["manifest.json"] = json.dumps({**manifest, "createdAt": "<b>now</b>"}).encode()
+
+
 def _no_manifest(content):
     del content["manifest.json"]
 
@@ -297,6 +302,7 @@ HOSTILE = {
     "path_escape": _longer, "absolute_path": _absolute, "not_listed": _unlisted, "missing": _missing,
     "foreign_file": _foreign, "foreign_file-weights": _weights, "foreign_file-renamed": _renamed, "hash": _changed,
     "bomb": _bomb, "newer": _newer, "no_manifest": _no_manifest, "too_large-nested": _nested, "damaged-list": _no_list,
+    "damaged-date": _no_date,
     "foreign_schema": _trigger, "newer-tables": _future_tables, "damaged-database": _no_database,
 }  # fmt: skip
 
@@ -373,6 +379,22 @@ def test_settings_of_this_computer_stay(whole, tmp_path):
     stager(new.settings).stage(rezip(whole[2], tmp_path / "settings.zip", change))
     settle_folders(new.data)
     assert json.loads((new.data / "settings.json").read_bytes()) == {"port": 6000, "trashDays": 9}
+
+
+def test_sets_and_loras_that_are_the_same_here_are_left_alone(whole, tmp_path):
+    old, _, archive, _ = whole
+    place = Place(tmp_path / "here")
+    for name in ("training_data_dir", "loras_dir"):
+        shutil.copytree(getattr(old.settings, name), getattr(place.settings, name))
+    picture = Path(place.settings.training_data_dir) / "10_luna" / "a.png"
+    (picture.parent / "weights.safetensors").unlink()
+    before = picture.stat().st_ino
+    (Path(place.settings.loras_dir) / "luna.json").write_bytes(b'{"triggerWord": "changed"}')
+    note = stager(place.settings).stage(archive)
+    assert [p.name for p in Path(note["places"]["loras"]).iterdir()] == ["luna.json"]
+    settle_folders(place.data)
+    assert picture.stat().st_ino == before and (picture.parent / ".cache").exists()
+    assert b"luna_x" in (Path(place.settings.loras_dir) / "luna.json").read_bytes()
 
 
 # ---------------------------------------------------------------- whole or not at all

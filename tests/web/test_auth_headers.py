@@ -224,6 +224,16 @@ def test_brute_force_is_slowed_and_says_for_how_long(people, app):
     assert people.editor.get("/api/characters").status_code == 200, "who is signed in stays so"
 
 
+def test_neither_names_nor_passwords_that_fail_are_logged(people, app, caplog):
+    with caplog.at_level("DEBUG"):
+        for _ in range(6):
+            Browser(app).sign_in("My secret typed in the wrong field", "another secret")
+        people.browser("editor")
+    assert "secret" not in caplog.text and PASSWORD not in caplog.text
+    assert "a sign-in from 127.0.0.1 failed" in caplog.text and "have to wait" in caplog.text
+    assert "editor signed in from 127.0.0.1" in caplog.text
+
+
 def test_an_address_cannot_be_invented(served):
     people = served(DALLA_ALLOWED_HOSTS="dalla.example.org")
     for number in range(20):

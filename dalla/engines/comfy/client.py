@@ -340,7 +340,7 @@ class ComfyClient:
     def _off(self, why: str) -> Unavailable:
         return Unavailable(
             f"ComfyUI is not reachable: {why}.",
-            remedy="Start ComfyUI, or set its address (COMFYUI_URL, or on the Monitoring page).",
+            remedy="Start ComfyUI, or set its address (COMFYUI_URL, or under Settings, Engines).",
         )
 
     def _open(self) -> Any:

@@ -70,7 +70,7 @@ class ComfyUIEngine:
     def _server(self) -> _Server:
         if not self._settings.comfyui_url:
             raise NotConfigured(
-                "No ComfyUI address is set.", remedy="Set COMFYUI_URL, or the address on the Monitoring page."
+                "No ComfyUI address is set.", remedy="Set COMFYUI_URL, or the address under Settings, Engines."
             )
         with self._lock:
             kept = self._kept

@@ -42,6 +42,9 @@ class ShelfStore(Protocol):
     ) -> tuple[list[ModelChange], str | None]:
         """Return (newest first, cursor of the next page or None). Raises InvalidInput: bad cursor or limit."""
 
+    def last_used(self) -> tuple[dict[str, str], dict[str, str]]:
+        """Return when the newest picture was drawn: ({model: time}, {LoRA: time}), names as the recipes have them."""
+
     def peaks(self, model: str | None = None) -> list[Peak]:
         """Oldest first."""
 

@@ -3,9 +3,7 @@ import { api, idempotencyKey } from "../../api.js";
 import { number, plural } from "../../format.js";
 import { html, icon } from "../../html.js";
 import { cancel, follow } from "../../jobs.js";
-
-/** The addresses in a text, each once. Pure. @param {string} text */
-export const addressesIn = (text) => [...new Set(String(text ?? "").split(/\s+/).filter(Boolean))];
+import { addressesIn } from "./words.js";
 
 /** @param {{changed: () => void}} owner @returns what was fetched so far; `state` is "", "fetching", "fetched" or "failed" */
 export function fetchList(owner) {

@@ -65,3 +65,6 @@ export function versionLine({ added = 0, removed = 0, recaptioned = 0, number: n
 
 /** The number of a distance slider in words. */
 export const distanceWords = (d) => (d <= 0 ? "Looks exactly the same" : d <= 3 ? "Almost the same" : d <= 6 ? "Very alike" : d <= 9 ? "Alike" : "Somewhat alike");
+
+/** The addresses in a text, each once. @param {string} text */
+export const addressesIn = (text) => [...new Set(String(text ?? "").split(/\s+/).filter(Boolean))];

@@ -56,7 +56,7 @@ export function usedText(row) {
 /** Where a user of weights is looked at. @param {{type: string, id: string}} user */
 export function userHref(user) {
   if (user.type === "character") return `/characters.html?id=${encodeURIComponent(user.id)}&tab=looks`;
-  return user.type === "task" ? `/schedule.html?task=${encodeURIComponent(user.id)}` : "/monitoring.html";
+  return user.type === "task" ? `/schedule.html?edit=${encodeURIComponent(user.id)}` : "/monitoring.html";
 }
 
 /** @param {any[]} rows @param {{q?: string, kind?: string, family?: string, source?: string, show?: string}} want */

@@ -16,7 +16,7 @@ import { contents } from "./backup-words.js";
 
 /** @returns {{id: string, label: string, icon: string, mount: (root: HTMLElement, options: any) => Promise<void>}} */
 export function backupSection() {
-  return { id: "backup", label: "Backup", icon: "save", mount };
+  return { id: "backup", label: "Backup", icon: "save", needs: "admin", mount };
 }
 
 const path = (name) => `/api/backups/${encodeURIComponent(name)}`;

@@ -20,7 +20,9 @@ export function settingsForm(root, section, store, { signal, onDirty = () => {} 
   render(root, html`<form class="se-form stack-4" data-form="${section}" novalidate autocomplete="off"><div class="stack-4" data-panels></div><div data-bar></div></form>`);
   const form = root.querySelector("form");
 
-  const settings = () => store.settings;
+  /** What the fields were filled with. A field somebody works on keeps its own until it is saved or discarded. */
+  let base = new Map(store.settings);
+  const settings = () => base;
   const rows = () => panelsOf(section, settings()).flatMap((p) => p.rows);
 
   function look() {
@@ -75,6 +77,7 @@ export function settingsForm(root, section, store, { signal, onDirty = () => {} 
 
   /** Show what is saved; what was typed and not saved goes. */
   function show() {
+    base = new Map(store.settings);
     cleared.clear();
     clearErrors(form);
     paintPanels();
@@ -101,7 +104,7 @@ export function settingsForm(root, section, store, { signal, onDirty = () => {} 
     }
     if (!Object.keys(changes).length) return true;
     try {
-      const answer = await store.save(changes);
+      const answer = await store.save(changes, base);
       if (!answer) return false;
       show();
       store.told(answer);
@@ -186,13 +189,18 @@ export function settingsForm(root, section, store, { signal, onDirty = () => {} 
     get dirty() {
       return watch.dirty;
     },
-    /** New values came from elsewhere: rows without changes follow. */
+    /** New values came from elsewhere: rows nobody works on follow. */
     refresh() {
-      if (watch.dirty) {
-        paintTests();
+      if (!watch.dirty) {
+        show();
         return;
       }
-      show();
+      look();
+      const mine = new Set([...Object.keys(changes), ...problems.map((p) => p.field)]);
+      base = new Map([...store.settings].map(([name, s]) => [name, mine.has(name) ? (base.get(name) ?? s) : s]));
+      paintPanels();
+      for (const s of rows()) if (!mine.has(s.name)) setField(s);
+      watch.check();
     },
   };
 }

@@ -31,27 +31,34 @@ export function settingsStore({ changed }) {
     },
     /**
      * Save. Somebody else's save in between is no obstacle unless both changed the same setting: then the person decides.
-     * @param {Record<string, any>} changes @returns {Promise<any>} the answer; null when the person stepped back
+     * @param {Record<string, any>} changes @param {Map<string, any>} [seen] what the person saw when changing them
+     * @returns {Promise<any>} the answer; null when the person stepped back
      */
-    async save(changes) {
-      try {
-        return take(await api.patch("/api/settings", changes, { ifMatch: etag, full: true }));
-      } catch (error) {
-        if (!(error instanceof ApiError) || error.status !== 412) throw error;
+    async save(changes, seen = store.settings) {
+      for (;;) {
+        const both = collisions(seen, store.settings, changes);
+        const whose = both.length ? await decide(both, changes) : "mine";
+        if (!whose) return null;
+        if (whose === "theirs") changes = Object.fromEntries(Object.entries(changes).filter(([name]) => !both.includes(name)));
+        if (!Object.keys(changes).length) return { changes: [], undo: null };
+        seen = store.settings; // decided: what comes after this is new
+        try {
+          return take(await api.patch("/api/settings", changes, { ifMatch: etag, full: true }));
+        } catch (error) {
+          if (!(error instanceof ApiError) || error.status !== 412) throw error;
+        }
+        take(await api.get("/api/settings", { full: true }));
       }
-      const seen = store.settings;
-      take(await api.get("/api/settings", { full: true }));
-      const both = collisions(seen, store.settings, changes);
-      if (both.length && !(await decide(both, changes))) {
-        changed();
-        return null;
-      }
-      return take(await api.patch("/api/settings", changes, { ifMatch: etag, full: true }));
     },
     /** What a change would do. @param {Record<string, any>} changes */
     plan: (changes) => api.patch("/api/settings", changes, { query: { dryRun: true } }).then((answer) => answer.changes),
     /** Say that it was saved, with Undo. @param {any} answer of save() @param {string} [text] */
     told(answer, text) {
+      if (!answer.changes.length) {
+        toast.info("Nothing was changed");
+        changed();
+        return;
+      }
       const waits = answer.changes.filter((c) => c.needsRestart).length;
       toast.success(text ?? (answer.changes.length === 1 ? `${answer.changes[0].label} was saved` : `${plural(answer.changes.length, "setting")} saved`), {
         detail: waits ? "Takes effect at the next start." : "",
@@ -84,9 +91,9 @@ export function settingsStore({ changed }) {
     const { closed } = openDialog({
       title: "Somebody else changed this too",
       body: html`<div class="stack-3"><p>While you were editing, other values were saved:</p><ul class="consequences">${rows.map((s) => html`<li><strong>${s.label}</strong>: now ${said(s, shown(s))}, yours ${said(s, changes[s.name] ?? s.default)}</li>`)}</ul></div>`,
-      footer: html`<button type="button" class="btn" data-close="" autofocus>Keep theirs</button><button type="button" class="btn btn-primary" data-close="mine">Save mine</button>`,
+      footer: html`<button type="button" class="btn" data-close="" autofocus>Keep editing</button><span class="spacer"></span><button type="button" class="btn" data-close="theirs">Keep theirs</button><button type="button" class="btn btn-primary" data-close="mine">Save mine</button>`,
     });
-    return (await closed) === "mine";
+    return closed;
   }
   return store;
 }

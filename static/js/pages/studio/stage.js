@@ -71,7 +71,7 @@ function problemView(error, { id, title, s }) {
     <div class="row">${fixes.builtin && builtin?.available && html`<button type="button" class="btn btn-primary" data-action="use-builtin" data-again="1">${icon("cpu")}Use built-in engine</button>`}
       ${fixes.model && !(fixes.builtin && builtin?.available) && html`<button type="button" class="btn btn-primary" data-action="use-standard" data-again="1">Use ${s.found.standard.label}</button>`}
       ${id && html`<button type="button" class="btn" data-action="retry-task" data-id="${id}">${icon("refresh")}Try again</button>`}
-      ${fixes.monitoring && html`<a class="btn" href="/monitoring.html">${icon("monitoring")}Open Monitoring</a>`}
+      ${fixes.monitoring && html`<a class="btn" href="/settings.html?section=engines#comfyuiUrl">${icon("settings")}Engine settings</a><a class="btn btn-ghost" href="/monitoring.html">${icon("monitoring")}Monitoring</a>`}
       ${id && html`<a class="btn btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">${icon("list")}Log</a>`}
       <button type="button" class="btn btn-ghost" data-action="dismiss">Close</button></div></div>`;
 }
@@ -140,7 +140,7 @@ function welcome(s) {
     <p class="muted">Write a prompt and press Generate. Everything else is optional.</p>
     <div class="st-ideas">${IDEAS.map((idea) => html`<button type="button" class="chip" data-action="idea" data-text="${idea}">${idea}</button>`)}</div>
     ${starter && html`<p class="small muted st-note">${icon("info")}<span>${s.found.model.label}: ${starter}</span></p>`}
-    ${!s.catalog.models.length && html`<p class="small st-note st-warn">${icon("alert")}<span>No model is there yet. Start ComfyUI, or put a .safetensors file into the models folder. <a href="/monitoring.html">Open Monitoring</a></span></p>`}
+    ${!s.catalog.models.length && html`<p class="small st-note st-warn">${icon("alert")}<span>No model is there yet. Start ComfyUI, or put a .safetensors file into the models folder. <a href="/settings.html?section=engines#comfyuiUrl">Engine settings</a></span></p>`}
     ${none && html`<div class="st-invite card"><span class="avatar avatar-m" aria-hidden="true">${icon("characters")}</span><div><strong>Pictures of one person?</strong><p class="small muted">A character keeps face, style and story the same from picture to picture.</p></div><a class="btn btn-small" href="/characters.html?new=1">Create a character</a></div>`}</div>`;
 }
 
