@@ -84,8 +84,8 @@ from dalla.services.storage_move import Mover
 from dalla.services.storage_sizes import Sizes
 from dalla.services.system import System
 from dalla.services.training import Training, train_task
-from dalla.services.url_uploads import UrlUploads
 from dalla.services.uploads import Uploads
+from dalla.services.url_uploads import UrlUploads
 from dalla.settings import Settings
 from dalla.stores import reach as stores_reach
 from dalla.stores import restored
