@@ -93,6 +93,7 @@ def shelf(query: ShelfQuery):
 
 
 @bp.post("/hash", summary="Compute SHA-256 hashes in the background")
+@idempotent()
 def shelf_hash(body: IdsBody):
     return accepted(services().model_shelf.hashes.start(body.ids))
 

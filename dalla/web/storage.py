@@ -46,6 +46,7 @@ def storage() -> dict[str, Any]:
 
 
 @bp.post("/measure", summary="Measure all sizes now")
+@idempotent()
 def storage_measure() -> Any:
     return accepted(services().storage.measure())
 
