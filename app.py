@@ -176,6 +176,8 @@ def _serve(settings: Settings, flags: dict[str, Any], *, open_browser: bool) -> 
 
     make_folders(settings)
     log.configure(Path(settings.data_dir), settings.log_level)
+    if settings.database_url or settings.redis_url:
+        logger.warning("DATABASE_URL and REDIS_URL are not in use yet: everything stays in SQLite and in this process.")
     lock = DataFolderLock(Path(settings.data_dir))
     lock.acquire("starting")
     try:

@@ -22,7 +22,7 @@ from pydantic.alias_generators import to_camel
 
 from dalla.errors import Conflict, DallaError, InvalidInput, NotFound, Stale, StorageError
 from dalla.paths import write_atomic
-from dalla.settings_values import ENV, MASK, masked, objection, parse, plain, variable
+from dalla.settings_values import ENV, MASK, masked, objection, parse, plain, variable, without_password
 
 ROOT = Path(__file__).resolve().parent.parent
 MAX_NUMBER = 1_000_000  # no setting means more; later sums with it must stay within dates and floats
@@ -113,8 +113,8 @@ ROWS: tuple[Row, ...] = (
     Row("missed_run_minutes", "DALLA_MISSED_RUN_MINUTES", "int", 180, "How late a missed run may still be caught up where its task says run_once.", "scheduler", label="Catch up a missed run for", unit="minutes", max=525_600),
     Row("quiet_hours", "DALLA_QUIET_HOURS", "str", "", "Hours without posts, in each character's zone, e.g. 23:00-07:00; posts wait until they end.", "scheduler", label="Quiet hours"),
     Row("webhook_private", "DALLA_WEBHOOK_PRIVATE", "bool", False, "Allow webhooks to addresses in the private network.", "webhooks", label="Webhooks in the private network"),
-    Row("database_url", "DATABASE_URL", "str", "", "PostgreSQL address for several machines. Empty: SQLite in the data folder.", "scale", secret=True, live=False, label="PostgreSQL"),
-    Row("redis_url", "REDIS_URL", "str", "", "Redis address for several machines. Empty: everything in one process.", "scale", secret=True, live=False, label="Redis"),
+    Row("database_url", "DATABASE_URL", "str", "", "PostgreSQL address for several machines. Not in use yet: it can be tested, the app keeps to SQLite and one process.", "scale", secret=True, live=False, label="PostgreSQL"),
+    Row("redis_url", "REDIS_URL", "str", "", "Redis address for several machines. Not in use yet: it can be tested, the app keeps to SQLite and one process.", "scale", secret=True, live=False, label="Redis"),
 )  # fmt: skip
 BY_NAME = {row.name: row for row in ROWS}
 _BY_ANY = {**BY_NAME, **{row.key: row for row in ROWS}, **{row.env: row for row in ROWS}}
@@ -272,6 +272,8 @@ class Settings:
         return entry
 
     def _shown(self, row: Row, value: Any) -> Any:
+        if row.kind == "url" and value:
+            return without_password(str(value))  # the environment and an older file may have one
         if not row.secret:
             return plain(value)
         reference = self._references.get(row.name)

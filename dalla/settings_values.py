@@ -97,6 +97,14 @@ def masked(value: Any) -> str | None:
     return MASK + (value[-4:] if isinstance(value, str) and len(value) >= 12 else "")
 
 
+def without_password(url: str) -> str:
+    """Return an address as it may be shown: dots instead of a name and password in it."""
+    head, slashes, rest = url.partition("://")
+    server, slash, path = rest.partition("/")
+    name, at, host = server.rpartition("@")
+    return f"{head}{slashes}{MASK}@{host}{slash}{path}" if at else url
+
+
 def variable(text: Any) -> str | None:
     """Return the name in `env:NAME`; None when the text is no such reference. Raises InvalidInput for a broken one."""
     if not isinstance(text, str) or not text.strip().startswith(ENV):
@@ -155,6 +163,8 @@ def _json_object(raw: Any, refuse: Callable[[str], InvalidInput]) -> dict[str, A
 
 def _address_objection(row: Row, url: str) -> str | None:
     """Addresses that hand out the machine's own credentials are never right; the private network may be."""
+    if "@" in urlsplit(url).netloc:
+        return "Put no user name or password into the address: everybody who signs in can read it."
     host = (urlsplit(url).hostname or "").rstrip(".").lower()
     if host in _METADATA_NAMES:
         return f"{host} is a cloud's metadata service. Nothing is sent there."

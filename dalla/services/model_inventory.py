@@ -32,7 +32,7 @@ KINDS = {
     "tokenizer": "Tokenizer",
     "vision": "Image encoder",
     "captioner": "Captioner",
-    "face": "Face detector",
+    "face": "Face model",
     "upscaler": "Upscaler",
     "other": "Other",
 }

@@ -38,8 +38,11 @@ from dalla.times import now_iso
 logger = logging.getLogger(__name__)
 
 DOCUMENT_BYTES = 256 * 1024 * 1024
-#: Settings of this computer, not of the work: they stay as they are here.
-LOCAL = ("host", "port", "data_dir", "training_data_dir", "loras_dir", "models_dir", "comfyui_lora_dir", "auth", "allowed_hosts")  # fmt: skip
+#: Settings of this computer, not of the work, and those that hold its door: they stay as they are here.
+LOCAL = (
+    "host", "port", "data_dir", "training_data_dir", "loras_dir", "models_dir", "comfyui_lora_dir", "auth", "allowed_hosts",
+    "trusted_proxies", "session_days", "rate_limit", "pickle_weights", "webhook_private",
+)  # fmt: skip
 _LISTS = {"characters.json": "characters", "scheduler.json": "scheduledTasks", "prompts.json": "prompts"}
 _RESERVE = 64 * 1024 * 1024
 
@@ -166,7 +169,7 @@ class Stager:
         notes = [
             "Publishing and the schedule stay stopped after the restore until somebody resumes them.",
             "Posts whose time has passed since the backup wait for a person: they may have gone out already.",
-            "Everybody signs in again, with the accounts of the backup.",
+            "Everybody signs in again. Accounts that only the backup has come back disabled, unless there are none here.",
         ]
         if DATABASE not in opened.files:
             notes.insert(0, "There is no database in it: gallery, posts, datasets and accounts stay as they are.")

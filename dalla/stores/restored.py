@@ -203,25 +203,24 @@ def _work(connection: Connection, now: str) -> dict[str, int]:
 
 
 def _people(connection: Connection, known: dict[str, list[dict[str, Any]]]) -> None:
-    """Nobody stays signed in; what was revoked, disabled or changed since stays so; accounts never vanish."""
+    """Nobody stays signed in, and the accounts are those of now: with their passwords, roles and tokens.
+
+    What only the backup has comes back disabled: it was removed since, or somebody else made the backup. Where there
+    are no accounts yet, those of the backup are taken as they are.
+    """
     connection.execute(delete(user_sessions))
     present = known.get("users", [])
     if not present:
         return
-    if connection.execute(select(func.count()).select_from(users)).scalar_one() == 0:
-        for table, name in ((users, "users"), (api_tokens, "api_tokens")):
-            columns = {column.name for column in table.c}
-            for row in known.get(name, []):
-                values = {k: json.loads(v) if k == "scopes" else v for k, v in row.items() if k in columns}
-                connection.execute(insert(table).values(values))
-        return
-    for row in present:
-        kept = {"password": row["password"], "password_changed_at": row["password_changed_at"]}
-        if row["disabled"]:
-            kept["disabled"] = True
-        connection.execute(update(users).where(users.c.id == row["id"]).values(kept))
-    valid = [row["id"] for row in known.get("api_tokens", [])]
-    connection.execute(delete(api_tokens).where(api_tokens.c.id.not_in(valid)))
+    connection.execute(delete(api_tokens))
+    ids, names = [row["id"] for row in present], [row["name_key"] for row in present]
+    connection.execute(delete(users).where(users.c.id.in_(ids) | users.c.name_key.in_(names)))
+    connection.execute(update(users).values(disabled=True))
+    for table, name in ((users, "users"), (api_tokens, "api_tokens")):
+        columns = {column.name for column in table.c}
+        for row in known.get(name, []):
+            values = {k: json.loads(v) if k == "scopes" else v for k, v in row.items() if k in columns}
+            connection.execute(insert(table).values(values))
 
 
 def _stop(connection: Connection, now: str, reason: str) -> None:

@@ -8,6 +8,7 @@ by accident. docs/access.md shows the table; a test calls every route and compar
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import NoReturn
 from urllib.parse import urlencode
@@ -123,6 +124,9 @@ TASKS: dict[str, str] = {
     ),
 }
 
+#: A page, however its address is written: `/static/a.html/` and `/static/a.html/.` are the same file.
+_PAGE = re.compile(r"\.html?(?:[./\\\s]|\Z)", re.IGNORECASE)
+
 _NEEDED = {
     READ: "the right to read",
     WRITE: "the role editor or admin",
@@ -208,7 +212,7 @@ def _rule() -> str | None:
     rule = request.url_rule.rule
     if rule == "/<name>.html":
         return request.path
-    if rule.startswith("/static/") and request.path.lower().rstrip(". ").endswith((".html", ".htm")):
+    if rule.startswith("/static/") and _PAGE.search(request.path):
         return "/static/<page>.html"
     return rule
 

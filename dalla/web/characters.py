@@ -173,6 +173,8 @@ def _check_accounts(values: dict[str, Any], shown: dict[str, Any]) -> None:
     changed = [field for field in ACCOUNT_FIELDS if field in values and (values[field] or None) != (shown.get(to_camel(field)) or None)]  # fmt: skip
     if changed or (shown.get("dryRun") and values.get("dry_run") is False):
         require(PUBLISH, "Changing the accounts of a character")
+    if shown.get("isActive") is False and values.get("is_active"):  # its schedule and its posts go on
+        require(PUBLISH, "Switching a character on")
 
 
 def _changed(id: str, body: CharacterBody) -> Response:

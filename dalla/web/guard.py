@@ -72,7 +72,7 @@ def install(app: Flask, settings: Settings, allow: Callable[[], Response | None]
         response.headers["X-Frame-Options"] = "DENY"
         response.headers["Cross-Origin-Resource-Policy"] = "same-origin"
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-        if request.path.startswith("/api/") and "Cache-Control" not in response.headers:
+        if "Cache-Control" not in response.headers and not request.path.startswith("/static/"):
             response.headers["Cache-Control"] = "no-store"
         ms = (time.perf_counter() - g.get("began", time.perf_counter())) * 1000
         level = logging.DEBUG if request.method in ("GET", "HEAD") and response.status_code < 400 else logging.INFO

@@ -24,12 +24,26 @@ FORWARDED = (
     "CF-Connecting-IP",
     "X-Real-IP",
     "True-Client-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "Fastly-Client-IP",
+    "Fly-Client-IP",
+    "X-Original-Host",
+    "X-Original-Forwarded-For",
+    "X-Envoy-External-Address",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Ssl",
+    "X-ProxyUser-Ip",
+    "CDN-Loop",
 )
 
 
 def forwarded() -> bool:
-    """Whether a proxy has touched the request, as far as its headers say."""
-    return any(name in request.headers for name in FORWARDED)
+    """Whether a proxy has touched the request, as far as can be told.
+
+    nginx adds no header unless it is told to, but speaks HTTP/1.0 to what stands behind it; browsers never do.
+    """
+    return request.environ.get("SERVER_PROTOCOL") == "HTTP/1.0" or any(name in request.headers for name in FORWARDED)
 
 
 def address(trusted: str) -> str:

@@ -15,6 +15,7 @@ from dalla.records.base import RequestBody
 from dalla.records.post import IN_FLIGHT, Hold, Post, PostFilter, PostOptions, PostStatus
 from dalla.times import boundary, now_iso, parse
 from dalla.web import etags
+from dalla.web.access import own_key
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import IMMUTABLE
@@ -299,6 +300,7 @@ def keyed_id(platform: str) -> str | None:
     key = request.headers.get("Idempotency-Key", "")[:200]
     if not key:
         return None
+    key = own_key(key)
     posts, now = services().posts, parse(now_iso())
     for n in range(1000):
         id = "post_" + sha256(f"{request.path}\0{platform}\0{key}\0{n}".encode()).hexdigest()[:40]

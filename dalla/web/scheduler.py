@@ -16,6 +16,7 @@ from dalla.records.run import Run, RunStatus
 from dalla.services.automation import Automation
 from dalla.times import boundary, parse
 from dalla.web import etags
+from dalla.web.access import ADMIN, require
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, ListQuery, PageQuery, created, idempotent, plain_list
@@ -186,6 +187,12 @@ def _started(runs: list[Run]) -> tuple[dict[str, Any], int, dict[str, str]]:
     return body, 202, headers
 
 
+def _admins_only(*types: str | None) -> None:
+    """Refuse everybody else to touch a scheduled backup: it fills the disk, and its `keep` deletes older ones."""
+    if "backup" in types:
+        require(ADMIN, "A scheduled backup")
+
+
 # ---------------------------------------------------------------- rules
 
 
@@ -203,12 +210,16 @@ def list_tasks(query: TaskQuery):
 @idempotent()
 def act(body: ActionBody):
     automation = _automation()
+    if body.action != "add_task" and (wanted := body.wanted_id()):
+        _admins_only(automation.get(wanted).type)
     match body.action:
         case "add_task":
             id = body.wanted_id()
+            _admins_only(body.fields().get("type"))
             task = automation.create(body.fields() | ({"id": id} if id else {}))
             return created(automation.public(task) | {"success": True}, f"/api/scheduler/tasks/{task.id}")
         case "update_task":
+            _admins_only(body.fields().get("type"))
             task = automation.update(body.needed_id(), body.fields(), if_match=request.headers.get("If-Match"))
             return automation.public(task) | {"success": True}
         case "toggle_task":
@@ -230,6 +241,7 @@ def get_task(path: IdPath):
 def update_task(path: IdPath, body: TaskBody):
     if body.id and body.id != path.id:
         raise InvalidInput.field("id", "The id in the body is not the one in the address.")
+    _admins_only(_automation().get(path.id).type, body.type)
     return _answer(_automation().update(path.id, body.values(), if_match=request.headers.get("If-Match")), full=True)
 
 
@@ -241,6 +253,7 @@ def patch_task(path: IdPath, body: TaskBody):
 @bp.delete("/tasks/<id>", summary="Delete a task; its runs, pictures and posts stay")
 def delete_task(path: IdPath):
     automation = _automation()
+    _admins_only(automation.get(path.id).type)
 
     def current() -> dict[str, Any]:
         return automation.public(automation.get(path.id), full=True)
@@ -252,12 +265,14 @@ def delete_task(path: IdPath):
 
 @bp.post("/tasks/<id>/skip", summary="Leave one occurrence out, or take that back")
 def skip_occurrence(path: IdPath, body: SkipBody):
+    _admins_only(_automation().get(path.id).type)
     return _answer(_automation().skip(path.id, body.slot, body.skip), full=True)
 
 
 @bp.post("/tasks/<id>/run", summary="Run a task now")
 @idempotent()
 def run_task(path: IdPath):
+    _admins_only(_automation().get(path.id).type)
     body = _sent(RetryBody)
     return _started(_automation().run_now(path.id, dry_run=body.dry_run, confirmed=_confirmed(body.confirm)))
 
@@ -295,12 +310,14 @@ def get_run(path: IdPath):
 
 @bp.post("/runs/<id>/cancel", summary="Stop a run and its posts that are not on their way")
 def cancel_run(path: IdPath):
+    _admins_only(_automation().run(path.id).type)
     return _automation().public_runs([_automation().cancel_run(path.id)])[0], 202
 
 
 @bp.post("/runs/<id>/retry", summary="Run the task of a run again, now")
 @idempotent()
 def retry_run(path: IdPath):
+    _admins_only(_automation().run(path.id).type)
     body = _sent(RetryBody)
     run = _automation().retry_run(path.id, dry_run=body.dry_run, confirmed=_confirmed(body.confirm))
     return _started([run])

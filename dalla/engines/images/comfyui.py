@@ -98,7 +98,7 @@ class ComfyUIEngine:
         return status
 
     def _ask_status(self, server: _Server) -> EngineStatus:
-        detail: dict[str, Any] = {"url": server.client.base_url}
+        detail: dict[str, Any] = {"url": without_password(server.client.base_url)}
         try:
             server.stats = server.client.system_stats(timeout=5.0)
         except TimedOut as exc:

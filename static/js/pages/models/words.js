@@ -49,6 +49,7 @@ export function usedText(row) {
   if (by("task").length) parts.push(plural(by("task").length, "task"));
   if (by("run").length) parts.push("running work");
   if (row.default) parts.push("the default");
+  if (row.kind === "face") parts.push("datasets and posts"); // found and compared there, whoever is in the picture
   if (parts.length < 2) return parts[0] ?? "";
   return `${parts.slice(0, -1).join(", ")} and ${parts.at(-1)}`;
 }

@@ -22,7 +22,7 @@ export const SECTIONS = [
       {
         id: "scale",
         title: "Several machines",
-        text: "Leave both empty to run everything in one process with SQLite.",
+        text: "Not in use yet: this version runs everything in one process with SQLite. The addresses can be tested.",
         test: ["database", "redis"],
         names: ["databaseUrl", "redisUrl"],
         more: true,
