@@ -5,6 +5,9 @@ BIN = $(VENV)/bin
 ARGS ?=
 T ?=
 
+# Compiled modules are kept, whatever the shell says: the tests start the app many times.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: install install-dev run test lint format bench fakes clean
 
 $(VENV)/.installed: requirements.txt

@@ -143,7 +143,7 @@ class Unavailable(DallaError):
 class StorageError(DallaError):
     """The disk refused: full, read-only, or a file that cannot be read."""
 
-    code, status, title = "storage", 503, "The data folder cannot be used"
+    code, status, title = "storage", 503, "A file or folder cannot be used"
 
     @classmethod
     def from_os(cls, exc: OSError, what: str) -> StorageError:

@@ -110,7 +110,7 @@ ROWS: tuple[Row, ...] = (
     Row("min_gap_minutes", "DALLA_MIN_GAP_MINUTES", "int", 5, "Least minutes between two posts of one account.", "publishing", label="Gap between two posts", unit="minutes", max=10_080),
     Row("duplicate_days", "DALLA_DUPLICATE_DAYS", "int", 30, "Warn when the same picture or caption went to the same account within so many days.", "publishing", label="Warn of repeats within", unit="days", max=3650),
     Row("x_repeat_unconfirmed", "DALLA_X_REPEAT_UNCONFIRMED", "bool", False, "After a lost answer of X that cannot be resolved: post again by itself (X refuses true duplicates) instead of asking.", "publishing", label="Repeat unconfirmed posts on X"),
-    Row("missed_run_minutes", "DALLA_MISSED_RUN_MINUTES", "int", 180, "How late a missed run may still be caught up where its task says run_once.", "scheduler", label="Catch up a missed run for", unit="minutes", max=525_600),
+    Row("missed_run_minutes", "DALLA_MISSED_RUN_MINUTES", "int", 180, "How late a missed run may still start, for tasks that run late once.", "scheduler", label="Catch up a missed run for", unit="minutes", max=525_600),
     Row("quiet_hours", "DALLA_QUIET_HOURS", "str", "", "Hours without posts, in each character's zone, e.g. 23:00-07:00; posts wait until they end.", "scheduler", label="Quiet hours"),
     Row("webhook_private", "DALLA_WEBHOOK_PRIVATE", "bool", False, "Allow webhooks to addresses in the private network.", "webhooks", label="Webhooks in the private network"),
     Row("database_url", "DATABASE_URL", "str", "", "PostgreSQL address for several machines. Not in use yet: it can be tested, the app keeps to SQLite and one process.", "scale", secret=True, live=False, label="PostgreSQL"),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from dalla.settings import Row
 
 MASK = "••••"
+#: Servers of one's own, whose address may hold a password in the environment; it is never shown.
+WITH_PASSWORD = ("comfyui_url", "caption_url")
 ENV = "env:"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _HOST = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?\Z|\[?[0-9A-Fa-f:.]+\]?\Z")
@@ -76,6 +78,8 @@ def parse(row: Row, raw: Any, root: Path) -> Any:
             usable = False
         if not usable:
             raise refuse("this must be an address that starts with http:// or https://.")
+        if "@" in parts.netloc and row.name not in WITH_PASSWORD:
+            raise refuse("this must be an address without a user name or password: it is shown, and sent elsewhere.")
         return text.rstrip("/")
     elif row.kind == "zone" and text:
         try:

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from PIL import Image
 
 from app import create_app
 from dalla.settings import Settings
+from dalla.stores.library import Library
 from dalla.wiring import Container
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
@@ -32,6 +35,26 @@ def make_settings(root: Path, **env: str) -> Settings:
         **env,
     }
     return Settings.load(environ=environ, env_file=root / "no.env")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """New databases begin as a copy of one that went through the migrations: those take longer than most tests."""
+    template = tmp_path_factory.mktemp("migrated") / "dalla.db"
+    Library.open(template).close()
+    upgrade = Library._upgrade
+
+    def copied(self: Library) -> None:
+        if self.file is None or self._has_tables():
+            return upgrade(self)
+        with contextlib.closing(sqlite3.connect(template)) as source:
+            with contextlib.closing(sqlite3.connect(self.file)) as target:
+                source.backup(target)
+        self.engine.dispose()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Library, "_upgrade", copied)
+        yield
 
 
 @pytest.fixture

@@ -200,8 +200,8 @@ class Weights:
             )
         except (ValueError, KeyError, RuntimeError, IndexError) as exc:
             raise StorageError(
-                f"The {part} in '{self.path.name}' cannot be used: {str(exc).splitlines()[0][:300]}",
-                remedy="The file may be cut off or of another family; set its family in the settings (modelFamilies).",
+                f"The {part} in '{self.path.name}' does not match its family: {str(exc).partition(" If you want")[0].splitlines()[0][:300]}",
+                remedy="Fetch the file again if it may be cut off, or set its family under Settings, Models and weights.",
             ) from exc
 
     def _fill(self, cls: Any, config: Any, tensors: dict[str, Any], dtype: Any, what: str) -> Any:

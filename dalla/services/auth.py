@@ -143,8 +143,14 @@ class Auth:
 
     def _verified(self, user: User | None, name: str, password: str, address: str) -> User | None:
         """Return the user when the password is right. The attempt is counted before it is checked."""
-        by_name = Lock(f"name:{_sha256(name_key(name))}", free=5, first=1, most=900, forget=DAY)
-        by_address = Lock(f"address:{_network(address)}", free=20, first=2, most=900, forget=3600)
+        network = _network(address)
+        key = f"name:{_sha256(name_key(name))}"
+        if user is not None and any(_network(one.address) == network for one in self._users.sessions(user.id)):
+            # From where the person is signed in elsewhere it is counted apart: whoever keeps guessing from afar
+            # does not shut them out.
+            key = f"name:{_sha256(f'{user.id} {network}')}"
+        by_name = Lock(key, free=5, first=1, most=900, forget=DAY)
+        by_address = Lock(f"address:{network}", free=20, first=2, most=900, forget=3600)
         wait = self._users.attempt([by_name, by_address], now_iso())
         if wait > 0:
             seconds = max(1, round(wait + 0.5))

@@ -181,7 +181,8 @@ class ModelFiles:
         if not self._settings.pickle_weights:
             raise NotConfigured(
                 "Converting pickled weights is switched off.",
-                remedy="Switch on the setting pickleWeights (DALLA_PICKLE_WEIGHTS) if you trust where the file is from.",
+                remedy="If you trust where the file is from, switch on “Convert pickled weights” under Settings,"
+                " Models and weights (DALLA_PICKLE_WEIGHTS).",
             )
         if entry.path is None or entry.source != "local" or entry.path.suffix.lower() not in CONVERTIBLE:
             raise InvalidInput.field("id", f"'{entry.name}' is no .ckpt, .pt or .pth file in models/ or loras/.")

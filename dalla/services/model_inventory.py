@@ -44,7 +44,10 @@ _WEIGHTS = (".safetensors", ".onnx", ".gguf", *weights.PICKLES)
 BUNDLED = ("starter", "faces")
 PICKLE = "Not loaded: a pickle file can run any code it holds when it is opened."
 PICKLE_ON = "Convert it to .safetensors here, or get its .safetensors version."
-PICKLE_OFF = "Get its .safetensors version, or allow conversion with the setting pickleWeights (DALLA_PICKLE_WEIGHTS)."
+PICKLE_OFF = (
+    "Get its .safetensors version, or switch on “Convert pickled weights” under Settings, Models and weights"
+    " (DALLA_PICKLE_WEIGHTS)."
+)
 
 
 @dataclass(frozen=True)

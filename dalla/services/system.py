@@ -210,16 +210,16 @@ class System:
         engine = self._engines.get(name)
         began = time.monotonic()
         status = engine.status()
-        chosen = self._settings.image_engine
+        chosen, label = self._settings.image_engine, LABELS.get(name, engine.label)
         unused = chosen not in ("auto", name)
         if status.available:
-            result = ok(f"{engine.label} is ready." if not unused else f"{engine.label} is ready, but not chosen.")
+            result = ok(f"{label} is ready." if not unused else f"{label} is ready, but not chosen.")
         elif chosen == name:
             result = error(status.reason or "Not available.")
         else:
             result = off(status.reason or "Not available.")
         result["latencyMs"] = round((time.monotonic() - began) * 1000)
-        result["label"] = engine.label
+        result["label"] = label
         if status.remedy and not status.available:
             result["remedy"] = status.remedy
         return result | {"info": status.detail}

@@ -179,6 +179,12 @@ def _work(connection: Connection, now: str) -> dict[str, int]:
         "remedy": "Start it again if it is still wanted.",
         "code": "interrupted",
     }
+    # The task that made the backup is in it as running; that there is a backup shows that it came to its end.
+    connection.execute(
+        update(tasks)
+        .where((tasks.c.kind == "make_backup") & (tasks.c.status == "running"))
+        .values(status="completed", owner=None, message="", finished_at=now)
+    )
     ended = connection.execute(
         update(tasks)
         .where(tasks.c.status.in_(("queued", "running", "paused")))

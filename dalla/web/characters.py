@@ -65,7 +65,7 @@ class CharacterBody(RequestBody):
     twitter_access_secret: str | None = Field(None, max_length=2000)
     timezone: str | None = None
     loras: list[LoraBody] | None = Field(None, max_length=50)
-    avatar_media_id: str | None = Field(None, max_length=100)
+    avatar_media_id: str | None = Field(None, max_length=100, pattern=r"^[A-Za-z0-9_-]*$")
     dry_run: bool | None = Field(None, description="Only rehearse the posts of this character")
 
     def values(self) -> dict[str, Any]:

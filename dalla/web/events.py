@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -25,8 +26,11 @@ bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Eve
 KEEP_ALIVE_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 10.0  # so often a stream asks whether its session still may read
 MAX_STREAMS = 24  # each holds a server thread; browsers share one between their tabs
+MAX_EACH = 8  # of one account, so that nobody keeps the others from theirs
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _streams = threading.BoundedSemaphore(MAX_STREAMS)
+_of_each: Counter[str] = Counter()
+_counting = threading.Lock()
 
 
 class EventsQuery(RequestBody):
@@ -35,11 +39,12 @@ class EventsQuery(RequestBody):
 
 @bp.get("/events", summary="Server-sent events")
 def events(query: EventsQuery):
-    if not _streams.acquire(blocking=False):
+    who = identity()
+    if not _enter(who.user_id):
         raise Unavailable(
             "Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30
         )
-    container, who = services(), identity()
+    container = services()
     bus = container.events
     given = request.headers.get("Last-Event-ID") or query.last_event_id or ""
     # Ids carry the run of the app: after a restart they begin again, and a stale one must not match.
@@ -76,12 +81,29 @@ def events(query: EventsQuery):
                     yield b": keep-alive\n\n"
                     quiet_since = time.monotonic()
         finally:
-            _streams.release()
+            _leave(who.user_id)
 
     response = Response(_Releasing(stream()), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
+
+
+def _enter(user_id: str) -> bool:
+    """Take a place for one more stream of an account ("": there are no accounts); False when there is none."""
+    with _counting:
+        if (user_id and _of_each[user_id] >= MAX_EACH) or not _streams.acquire(blocking=False):
+            return False
+        _of_each[user_id] += 1
+        return True
+
+
+def _leave(user_id: str) -> None:
+    with _counting:
+        _of_each[user_id] -= 1
+        if _of_each[user_id] <= 0:
+            del _of_each[user_id]
+        _streams.release()
 
 
 class _Releasing:

@@ -132,3 +132,6 @@ export const initials = (name) =>
     .slice(0, 2)
     .map((part) => [...part][0].toUpperCase())
     .join("") || "?";
+
+/** How far a task is: "12 / 40"; in bytes where it counts those, for nothing else is counted in hundreds of thousands. */
+export const ofTotal = (done, total) => (total >= 100_000 ? `${bytes(done)} of ${bytes(total)}` : `${number(done)} / ${number(total)}`);

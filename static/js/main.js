@@ -44,7 +44,7 @@ stream.on("state", (state) => {
 const showPublishing = debounce(async () => {
   try {
     const { paused, dryRun } = await api.get("/api/scheduler/state");
-    const reason = paused?.reason ? ` (${paused.reason})` : "";
+    const reason = paused?.reason ? `: ${paused.reason.replace(/[.\s]+$/, "")}` : "";
     shell.banner(
       "stopped",
       paused && page !== "schedule"

@@ -85,3 +85,8 @@ test("ago in both directions", () => {
 });
 test("a plain date is not moved by the zone", () => assert.equal(f.date("2026-06-01"), "1 Jun 2026"));
 test("a time in a named zone", () => assert.equal(f.dateTime("2026-11-21T23:30:00Z", "Europe/Berlin"), "22 Nov 2026, 00:30"));
+test("how far a task is: things by number, bytes by size", () => {
+  assert.equal(f.ofTotal(12, 40), "12 / 40");
+  assert.equal(f.ofTotal(0, 99_999), "0 / 99,999");
+  assert.equal(f.ofTotal(1_572_864, 3_145_728), "1.5 MB of 3 MB");
+});

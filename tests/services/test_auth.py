@@ -503,3 +503,22 @@ def test_what_ended_is_removed_when_somebody_signs_in(auth, rows):
     rows.add_session(old, keep=9)
     auth.login("luna", PASSWORD)
     assert rows.session_by_id("old") is None and now_iso() > old.expires_at
+
+
+def test_guessing_from_afar_does_not_shut_out_where_one_is_signed_in(auth):
+    auth.setup("Luna", PASSWORD, direct=True, address="192.168.1.5", user_agent="Firefox")
+    with pytest.raises(RateLimited):
+        for _ in range(10):
+            try:
+                guess(auth, address="203.0.113.9")
+            except Unauthorized:
+                continue
+    user, _, _ = auth.login("luna", PASSWORD, address="192.168.1.5")
+    assert user.name == "Luna"
+    with pytest.raises(RateLimited):  # a new place waits as before: the name is what is being guessed at
+        auth.login("luna", PASSWORD, address="198.51.100.7")
+    for _ in range(5):
+        with pytest.raises(Unauthorized):
+            guess(auth, address="192.168.1.5")
+    with pytest.raises(RateLimited):  # and the known place has its own five
+        guess(auth, address="192.168.1.5")

@@ -146,7 +146,40 @@ def test_accounts_never_vanish_and_revoked_tokens_stay_revoked(tmp_path):
     kept = rezip_database(later, tmp_path / "tokens.zip", place)
     stager(place.settings).stage(kept)  # tok_1 of the backup is not known any more
     settle_folders(place.data)
-    assert place.column("SELECT id FROM api_tokens") == []
+    assert place.column("SELECT id FROM api_tokens") == ["tok_2"]
+
+
+def test_a_restore_gives_nobody_more_rights_than_they_have_now(whole, tmp_path):
+    """Of an archive that somebody hands in, and of an older one of one's own: who was an admin in it, is none by it."""
+    old, _, archive, _ = whole
+    place = Place(tmp_path / "here")
+    shutil.copytree(old.data, place.data, dirs_exist_ok=True)
+    with sqlite3.connect(place.data / "dalla.db") as db:
+        db.execute("UPDATE users SET role = 'viewer' WHERE name = 'anna'")  # an admin in the backup
+        db.execute("DELETE FROM users WHERE name = 'bert'")
+        db.execute(
+            "INSERT INTO users VALUES ('user_new', 'cleo', 'cleo', 'Cleo', 'admin', 'hash', 0, '2026-11-21', '2026-11-21', NULL, NULL)"
+        )
+    stager(place.settings).stage(archive)
+    settle_folders(place.data)
+    assert sorted(place.column("SELECT name, role, disabled FROM users")) == [
+        ("anna", "viewer", 0), ("bert", "viewer", 1), ("cleo", "admin", 0)
+    ]  # fmt: skip
+
+
+def test_the_settings_of_the_door_are_those_of_here(whole, tmp_path):
+    _, _, archive, _ = whole
+    place = Place(tmp_path / "here")
+    place.data.mkdir(parents=True, exist_ok=True)
+    (place.data / "settings.json").write_text('{"trustedProxies": "10.0.0.1"}')
+
+    def planted(content: dict[str, bytes]) -> None:
+        door = {"trustedProxies": "0.0.0.0/0", "pickleWeights": True, "webhookPrivate": True, "minGapMinutes": 9}
+        relist(content, "settings.json", json.dumps(door).encode())
+
+    stager(place.settings).stage(rezip(archive, tmp_path / "planted.zip", planted))
+    settle_folders(place.data)
+    assert json.loads((place.data / "settings.json").read_text()) == {"trustedProxies": "10.0.0.1", "minGapMinutes": 9}
 
 
 def rezip_database(archive: Path, target: Path, place: Place) -> Path:

@@ -18,6 +18,7 @@ from dalla.engines.captions.base import CaptionRequest, CaptionText, Ideas, Idea
 from dalla.errors import DallaError, NotConfigured, RateLimited, TimedOut, Unavailable, UpstreamError
 from dalla.records.image import EngineStatus
 from dalla.settings import Settings
+from dalla.settings_values import without_password
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +59,10 @@ class LocalEngine:
     # ------------------------------------------------------------ what there is
 
     def status(self, *, fresh: bool = False) -> EngineStatus:
-        detail: dict[str, Any] = {"url": self._settings.caption_url, "model": self._settings.caption_model or None}
+        detail: dict[str, Any] = {
+            "url": without_password(self._settings.caption_url),
+            "model": self._settings.caption_model or None,
+        }
         if not self._settings.caption_url:
             missing = _no_url()
             return EngineStatus(False, missing.detail, missing.remedy, detail)
@@ -258,7 +262,7 @@ class LocalEngine:
             ) from exc
         except requests.RequestException as exc:
             raise Unavailable(
-                f"The local caption server at {url.removesuffix(path)} cannot be reached.",
+                f"The local caption server at {without_password(url.removesuffix(path))} cannot be reached.",
                 remedy="Start it, or correct its address in the settings (DALLA_CAPTION_URL).",
                 extra={"cause": "unreachable"},
             ) from exc

@@ -26,6 +26,7 @@ from dalla.engines.comfy.loras import PreparedLoras, prepare
 from dalla.engines.images.base import Report
 from dalla.errors import DallaError, InvalidInput, NotConfigured, NotFound, TimedOut, UpstreamError
 from dalla.records.image import EngineStatus, ImageRequest, ImageResult, LoraInfo, ModelInfo, UpscaleRequest
+from dalla.settings_values import without_password
 
 logger = logging.getLogger(__name__)
 

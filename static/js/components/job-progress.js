@@ -4,7 +4,7 @@
  */
 import { attrs, html, icon } from "../html.js";
 import { emit, render } from "../dom.js";
-import { ago, eta, number, percent, words } from "../format.js";
+import { ago, bytes, eta, number, ofTotal, percent, words } from "../format.js";
 import { isFinished, taskId } from "../tasks.js";
 import { statusBadge } from "./status-badge.js";
 
@@ -56,7 +56,7 @@ class JobProgress extends HTMLElement {
     const shows = t.result?.mediaIds?.[0] ?? t.result?.mediaId;
     const facts = done
       ? [ago(t.finishedAt)]
-      : [known && `${number(t.done)} / ${number(t.total)}`, t.rate && `${number(t.rate, 2)}/s`, eta(t.etaSeconds)].filter(Boolean);
+      : [known && ofTotal(t.done, t.total), t.rate && `${t.total >= 100_000 ? bytes(t.rate) : number(t.rate, 2)}/s`, eta(t.etaSeconds)].filter(Boolean);
     const quarter = known ? Math.floor((t.progress ?? 0) * 4) : -1;
     const announce = !done && quarter > this.#said ? `${title}: ${percent(t.progress)}` : done ? `${title}: ${words(t.status)}` : undefined;
     this.#said = Math.max(quarter, this.#said);
@@ -67,8 +67,8 @@ class JobProgress extends HTMLElement {
       ${done && shows && html`<a class="job-preview" href="${href}" tabindex="-1" aria-hidden="true"><img src="/api/media/${shows}/thumb" alt="" loading="lazy"></a>`}
       <div class="job-body"><div class="job-line"><strong class="job-title">${href ? html`<a href="${href}">${title}</a>` : title}</strong>
         ${(done || t.status !== "running") && statusBadge(t.status)}
-        ${!done && html`<button type="button" class="icon-btn" data-task-action="cancel" aria-label="Cancel ${title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}
-        ${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-task-action="retry" aria-label="Run ${title} again" title="Run again">${icon("refresh")}</button>`}</div>
+        ${!done && html`<button type="button" class="icon-btn" data-task-action="cancel" data-needs="write" aria-label="Cancel ${title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}
+        ${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-task-action="retry" data-needs="write" aria-label="Run ${title} again" title="Run again">${icon("refresh")}</button>`}</div>
       ${t.status === "running" && html`<progress max="1" aria-label="${title}" ${attrs({ value: known ? t.progress : null })}></progress>`}
       ${t.status === "failed" && t.error && html`<p class="job-error">${t.error.detail ?? t.error.error}${t.error.remedy && html` <span class="muted">${t.error.remedy}</span>`}</p>`}
       <p class="job-facts">${t.cancelRequested && !done ? html`<span>Stopping…</span>` : !done && t.message && html`<span class="job-message">${t.message}</span>`}${facts.map((f) => html`<span>${f}</span>`)}</p>

@@ -51,7 +51,7 @@ export async function mount(main) {
     main.querySelectorAll("[data-filter]").forEach((el) => (el.value = want[el.dataset.filter]));
     render(
       $(".ms-acts"),
-      html`<button type="button" class="btn" data-action="shelf-hash" data-needs="write" ${attrs({ disabled: !shelf?.unhashed || Boolean(hashing) })}>${icon("tag")}${shelf?.unhashed ? `Hash all (${shelf.unhashed})` : "All hashed"}</button><button type="button" class="btn" data-action="shelf-trash">${icon("trash")}Trash</button>`,
+      html`<button type="button" class="btn" data-action="shelf-hash" data-needs="write" ${attrs({ disabled: !shelf?.unhashed || Boolean(hashing) })}>${icon("tag")}${shelf?.unhashed ? `Hash all (${shelf.unhashed})` : "All hashed"}</button><button type="button" class="btn" data-action="shelf-trash">${icon("trash")}Trash</button><button type="button" class="btn btn-primary" data-action="shelf-add" data-primary data-needs="write">${icon("upload")}Add</button>`,
     );
   }
   function paint() {
@@ -102,13 +102,16 @@ export async function mount(main) {
     });
     await load();
   }
-  async function show(id) {
+  async function show(id, { push = true } = {}) {
     if (!id || id === open) return;
     open = id;
-    url.set({ item: id });
+    url.set({ item: id }, { push });
     await itemDialog(id, { changed: load, remove: (row) => removeWeights([row], { changed: load }), open: show, pickles: () => Boolean(shelf?.pickleWeights) });
+    if (open !== id) return;
     open = "";
-    url.set({ item: null });
+    if (url.get("item") !== id) return; // Back closed it
+    if (push) history.back();
+    else url.set({ item: null });
   }
   function filter(changes) {
     Object.assign(want, changes);
@@ -133,21 +136,29 @@ export async function mount(main) {
     "shelf-reload": load,
     "shelf-open": (_e, el) => show(el.dataset.id),
     "shelf-hash": (_e, el) => hashAll(el),
-    "shelf-trash": () => trashDialog({ changed: load }),
+    "shelf-add": () => {
+      main.querySelector(".ms-add").scrollIntoView({ block: "center" });
+      main.querySelector(".ms-add drop-zone input[type=file]").click();
+    },
+    "shelf-trash": () => trashDialog({ changed: load, kinds: shelf?.kinds }),
     "shelf-clear": () => {
       search.value = "";
       filter(Object.fromEntries(KEYS.map((key) => [key, ""])));
     },
   });
-  addEventListener("popstate", () => show(url.get("item")));
+  addEventListener("popstate", () => {
+    const id = url.get("item");
+    if (!id) document.querySelector("dialog[open] .ms-detail")?.closest("dialog").close();
+    else show(id, { push: false });
+  });
   const again = debounce(load, 500);
   for (const name of ["shelf.updated", "lora.updated", "character.updated"]) stream.on(name, again);
-  registerKeys("Models", [{ keys: "t", label: "Removed weights", run: () => trashDialog({ changed: load }) }]);
+  registerKeys("Models", [{ keys: "t", label: "Removed weights", run: () => trashDialog({ changed: load, kinds: shelf?.kinds }) }]);
 
   const resident = residentPanel($(".ms-resident"));
   addPanel($(".ms-add"), { added: load });
   paint();
   resident.load();
   await load();
-  if (url.get("item")) show(url.get("item"));
+  if (url.get("item")) show(url.get("item"), { push: false });
 }

@@ -3,6 +3,7 @@ import { html, icon } from "../html.js";
 import { busy, debounce, onAction, render, url } from "../dom.js";
 import { stream } from "../jobs.js";
 import { registerKeys } from "../keys.js";
+import { toast } from "../notices.js";
 import { session } from "../session.js";
 import { openDialog } from "../components/confirm-dialog.js";
 import { errorState, skeleton } from "../components/states.js";
@@ -155,6 +156,7 @@ export async function mount(main) {
     const name = location.hash.slice(1);
     const asked = url.get("section") ?? "";
     const id = SECTIONS.some((s) => s.id === asked) && allowed(asked) ? asked : sectionOf(name, store.settings);
+    if (asked && !allowed(asked)) toast.info("Only an administrator can open this section");
     return [id || (wide.matches ? FIRST : ""), name];
   }
 

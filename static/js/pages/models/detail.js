@@ -21,7 +21,7 @@ const hash = (label, value) => html`<div><dt>${label}</dt><dd class="ms-hash"><c
 
 const facts = (row) => html`<dl class="facts">
   <div><dt>Kind</dt><dd>${row.kindLabel}${row.source === "comfyui" ? ", on the ComfyUI server" : ""}</dd></div>
-  ${row.kind === "model" || row.kind === "lora" ? html`<div><dt>Family</dt><dd>${row.familyLabel ?? html`not known. <span class="muted">${row.familyNote ?? ""}</span>`}</dd></div>` : ""}
+  ${row.kind === "model" || row.kind === "lora" ? html`<div><dt>Family</dt><dd>${row.familyLabel ?? html`<span class="muted">not known${row.familyNote ? `. ${row.familyNote}` : ""}</span>`}</dd></div>` : ""}
   <div><dt>Size</dt><dd>${row.sizeBytes == null ? "not told" : bytes(row.sizeBytes)}${row.tensors ? html` <span class="muted">${plural(row.tensors, "tensor")}, ${Object.keys(row.dtypes).join(", ")}</span>` : ""}</dd></div>
   ${row.modifiedAt ? html`<div><dt>Changed</dt><dd title="${dateTime(row.modifiedAt)}">${ago(row.modifiedAt)}</dd></div>` : ""}
   ${row.path ? html`<div><dt>Place</dt><dd class="mono small">${row.path}</dd></div>` : ""}

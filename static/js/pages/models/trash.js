@@ -31,7 +31,7 @@ export async function removeWeights(rows, { changed }) {
   return true;
 }
 
-/** What was removed: bring back, or delete for good. @param {{changed: () => Promise<void>}} owner */
+/** What was removed: bring back, or delete for good. @param {{changed: () => Promise<void>, kinds?: Record<string, string>}} owner `kinds`: key → label */
 export async function trashDialog(owner) {
   let items = null,
     error = null;
@@ -46,7 +46,7 @@ export async function trashDialog(owner) {
           ? skeleton("rows", 3)
           : !items.length
             ? emptyState({ icon: "trash", title: "The trash is empty", text: "What is removed from the shelf stays here for a while.", compact: true })
-            : html`<ul class="ms-trash">${items.map((t) => html`<li data-key="${t.id}"><div class="ms-held-what"><strong>${t.name}</strong><small class="muted">${[t.kind, bytes(t.sizeBytes), ago(t.deletedAt)].join(" · ")}</small></div>
+            : html`<ul class="ms-trash">${items.map((t) => html`<li data-key="${t.id}"><div class="ms-held-what"><strong>${t.name}</strong><small class="muted">${[owner.kinds?.[t.kind] ?? t.kind, bytes(t.sizeBytes), ago(t.deletedAt)].join(" · ")}</small></div>
               <button type="button" class="btn btn-small" data-action="trash-back" data-id="${t.id}" data-needs="admin" aria-label="Bring ${t.name} back">${icon("undo")}Bring back</button><button type="button" class="icon-btn" data-action="trash-purge" data-id="${t.id}" data-needs="admin" aria-label="Delete ${t.name} for good" title="Delete for good">${icon("trash")}</button></li>`)}</ul>`,
     );
   const load = async () => {

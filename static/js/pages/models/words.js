@@ -2,7 +2,7 @@
 import { bytes, plural } from "../../format.js";
 
 export const SORTS = { size: "Size", used: "Last use", name: "Name", modified: "Newest" };
-export const SHOWS = { "": "All", used: "In use", unused: "Used by nobody", problems: "With problems" };
+export const SHOWS = { "": "Used or not", used: "In use", unused: "Used by nobody", problems: "With problems" };
 const FITS = {
   yes: ["good", "ok", "Fits"],
   tight: ["warn", "alert", "Tight"],

@@ -60,6 +60,7 @@ export function logsSection(root, page) {
       })}`,
     );
     $(".ml-list").hidden = !items.length;
+    $(".ml-bar").hidden = problem?.status === 403;
     render($(".ml-state"), state());
     render(
       $(".ml-more"),
@@ -71,7 +72,7 @@ export function logsSection(root, page) {
   function state() {
     if (problem && !items.length)
       return problem.status === 403
-        ? emptyState({ icon: "lock", title: "Only admins can read the log", text: "Ask somebody with the role admin.", compact: true })
+        ? emptyState({ icon: "lock", title: "Only an administrator can read the log", text: "It names addresses and files of this computer.", compact: true })
         : errorState(problem, { title: "The log could not be read", action: "log-retry", compact: true });
     if (!loaded) return skeleton("lines", 8);
     if (items.length) return html``;

@@ -13,7 +13,7 @@ import { nameOf, waits } from "./waits.js";
 const SHOWN = 4;
 
 const stop = (t) =>
-  html`<button type="button" class="icon-btn" data-action="cancel-task" data-id="${taskId(t)}" aria-label="Stop ${nameOf(t)}" title="Stop" ${attrs({ disabled: t.cancelRequested })}>${icon("stop")}</button>`;
+  html`<button type="button" class="icon-btn" data-action="cancel-task" data-needs="write" data-id="${taskId(t)}" aria-label="Stop ${nameOf(t)}" title="Stop" ${attrs({ disabled: t.cancelRequested })}>${icon("stop")}</button>`;
 const link = (t) => html`<button type="button" class="mo-link" data-action="task" data-id="${taskId(t)}">${nameOf(t)}</button>`;
 
 function lane(l) {
@@ -43,7 +43,7 @@ export function queueSection(root, page) {
         : held.length
           ? html`<section class="panel mo-quarantine" aria-label="Quarantined tasks"><header class="panel-head"><h2>Quarantined</h2><span class="small muted">These ended the program twice, so they do not start by themselves.</span></header>
             <ul class="mo-queue">${held.map((t) => html`<li data-key="${taskId(t)}"><span class="mo-dot is-bad">${icon("alert", "Quarantined")}</span><div>${link(t)}<span class="small muted" title="${dateTime(t.finishedAt)}">${words(t.kind)} · ${ago(t.finishedAt ?? t.createdAt)}</span></div>
-            <span class="row mo-held-actions"><button type="button" class="btn btn-small" data-action="replay" data-id="${taskId(t)}" aria-label="Replay ${nameOf(t)}">${icon("refresh")}Replay</button><button type="button" class="btn btn-small btn-ghost" data-action="dismiss" data-id="${taskId(t)}" aria-label="Dismiss ${nameOf(t)}">Dismiss</button></span></li>`)}</ul></section>`
+            <span class="row mo-held-actions"><button type="button" class="btn btn-small" data-action="replay" data-needs="write" data-id="${taskId(t)}" aria-label="Replay ${nameOf(t)}">${icon("refresh")}Replay</button><button type="button" class="btn btn-small btn-ghost" data-action="dismiss" data-needs="write" data-id="${taskId(t)}" aria-label="Dismiss ${nameOf(t)}">Dismiss</button></span></li>`)}</ul></section>`
           : html``,
     );
   }

@@ -2,13 +2,14 @@
 import { api } from "../../api.js";
 import { html, icon } from "../../html.js";
 import { onAction, render } from "../../dom.js";
-import { dateTime, duration, percent, number, words, eta } from "../../format.js";
+import { dateTime, duration, percent, ofTotal, number, words, eta } from "../../format.js";
 import { stream } from "../../jobs.js";
 import { isFinished, taskId } from "../../tasks.js";
 import { openDialog } from "../../components/confirm-dialog.js";
 import { taskHref } from "../../components/job-progress.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { errorState, skeleton } from "../../components/states.js";
+import { laneName } from "./components.js";
 import { session } from "../../session.js";
 
 const KEEP = 200_000; // characters of log in the page; the file has all
@@ -19,7 +20,7 @@ export const took = (t) => (t.startedAt ? ((t.finishedAt ? Date.parse(t.finished
 function view(t) {
   const rows = [
     ["What", words(t.kind)],
-    ["Lane", t.lane],
+    ["Queue", t.lane && laneName(t.lane)],
     ["Character", t.characterId && (session.find(t.characterId)?.name ?? t.characterId)],
     ["Created", dateTime(t.createdAt)],
     ["Started", t.startedAt && dateTime(t.startedAt)],
@@ -30,8 +31,8 @@ function view(t) {
   ];
   const href = taskHref(t);
   return html`<div class="row">${statusBadge(t.status)}${t.quarantined && html`<span class="badge badge-bad">${icon("alert")}Quarantined</span>`}<span class="spacer"></span>
-      ${!isFinished(t) && html`<button type="button" class="btn btn-small" data-action="cancel" aria-busy="${String(Boolean(t.cancelRequested))}">${icon("x")}${t.cancelRequested ? "Stopping…" : "Cancel"}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="btn btn-small" data-action="retry">${icon("refresh")}Run again</button>`}${href && t.status === "completed" && html`<a class="btn btn-small" href="${href}">${icon("image")}Show the result</a>`}</div>
-    ${t.status === "running" && html`<div class="stack-1"><progress max="1" ${t.total ? html`value="${t.progress}"` : ""} aria-label="Progress"></progress><p class="small muted">${[t.message, t.total && `${number(t.done)} / ${number(t.total)}`, t.total && percent(t.progress), eta(t.etaSeconds)].filter(Boolean).join(" · ")}</p></div>`}
+      ${!isFinished(t) && html`<button type="button" class="btn btn-small" data-action="cancel" data-needs="write" aria-busy="${String(Boolean(t.cancelRequested))}">${icon("x")}${t.cancelRequested ? "Stopping…" : "Cancel"}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="btn btn-small" data-action="retry" data-needs="write">${icon("refresh")}Run again</button>`}${href && t.status === "completed" && html`<a class="btn btn-small" href="${href}">${icon("image")}Show the result</a>`}</div>
+    ${t.status === "running" && html`<div class="stack-1"><progress max="1" ${t.total ? html`value="${t.progress}"` : ""} aria-label="Progress"></progress><p class="small muted">${[t.message, t.total && ofTotal(t.done, t.total), t.total && percent(t.progress), eta(t.etaSeconds)].filter(Boolean).join(" · ")}</p></div>`}
     ${t.quarantined && html`<p class="mo-error">It ended the program that ran it twice, so it is kept from starting by itself. Run it again when the cause is gone.</p>`}
     ${t.error && t.status !== "cancelled" && html`<div class="mo-error" role="note"><strong>${t.error.detail ?? t.error.error}</strong>${t.error.remedy && html`<p>${t.error.remedy}</p>`}<p class="small muted">${t.error.code}</p></div>`}
     ${t.itemsFailed?.length > 0 && html`<details class="mo-failed"><summary>${number(t.itemsFailed.length)} parts failed</summary><ul>${t.itemsFailed.slice(0, 50).map((f) => html`<li><code>${f.id}</code> ${f.detail ?? f.error}</li>`)}</ul></details>`}

@@ -2,7 +2,7 @@
 import { api } from "../../api.js";
 import { attrs, html, icon } from "../../html.js";
 import { busy, debounce, render } from "../../dom.js";
-import { ago, dateTime, duration, eta, number, percent, plural, words } from "../../format.js";
+import { ago, dateTime, duration, eta, number, ofTotal, percent, plural, words } from "../../format.js";
 import { cancel, retry, stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { isFinished, taskId } from "../../tasks.js";
@@ -27,7 +27,7 @@ const columns = [
     label: "Task",
     primary: true,
     render: (t) =>
-      html`<button type="button" class="mo-link" data-action="task" data-id="${taskId(t)}">${t.title || words(t.kind)}</button><span class="small muted mo-kind">${[words(t.kind), session.find(t.characterId)?.name].filter(Boolean).join(" · ")}</span>`,
+      html`<button type="button" class="mo-link" data-action="task" data-id="${taskId(t)}">${t.title || words(t.kind)}</button><span class="small muted mo-kind">${[words(t.kind) !== t.title && words(t.kind), session.find(t.characterId)?.name].filter(Boolean).join(" · ")}</span>`,
   },
   {
     key: "status",
@@ -40,8 +40,8 @@ const columns = [
     label: "Progress",
     render: (t) =>
       t.status === "running" || t.status === "paused"
-        ? html`<div class="mo-progress"><progress max="1" aria-label="${t.title || words(t.kind)}" ${attrs({ value: t.total ? t.progress : null })}></progress><span class="small muted">${[t.total ? `${number(t.done)} / ${number(t.total)}` : t.message, t.total && percent(t.progress), eta(t.etaSeconds)].filter(Boolean).join(" · ")}</span></div>`
-        : html`<span class="muted">${t.status === "queued" ? "Waiting" : t.total > 1 ? `${number(t.done)} / ${number(t.total)}` : "–"}</span>`,
+        ? html`<div class="mo-progress"><progress max="1" aria-label="${t.title || words(t.kind)}" ${attrs({ value: t.total ? t.progress : null })}></progress><span class="small muted">${[t.total ? ofTotal(t.done, t.total) : t.message, t.total && percent(t.progress), eta(t.etaSeconds)].filter(Boolean).join(" · ")}</span></div>`
+        : html`<span class="muted">${t.status === "queued" ? "Waiting" : t.total > 1 ? ofTotal(t.done, t.total) : "–"}</span>`,
   },
   {
     key: "createdAt",
@@ -54,7 +54,7 @@ const columns = [
     label: "",
     align: "end",
     render: (t) =>
-      html`<span class="mo-actions">${!isFinished(t) && html`<button type="button" class="icon-btn" data-action="cancel-task" data-id="${taskId(t)}" aria-label="Cancel ${t.title || words(t.kind)}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-action="retry-task" data-id="${taskId(t)}" aria-label="Run ${t.title || words(t.kind)} again" title="Run again">${icon("refresh")}</button>`}<button type="button" class="icon-btn" data-action="task" data-id="${taskId(t)}" aria-label="Details and log of ${t.title || words(t.kind)}" title="Details and log">${icon("list")}</button></span>`,
+      html`<span class="mo-actions">${!isFinished(t) && html`<button type="button" class="icon-btn" data-action="cancel-task" data-needs="write" data-id="${taskId(t)}" aria-label="Cancel ${t.title || words(t.kind)}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-action="retry-task" data-needs="write" data-id="${taskId(t)}" aria-label="Run ${t.title || words(t.kind)} again" title="Run again">${icon("refresh")}</button>`}<button type="button" class="icon-btn" data-action="task" data-id="${taskId(t)}" aria-label="Details and log of ${t.title || words(t.kind)}" title="Details and log">${icon("list")}</button></span>`,
   },
 ];
 

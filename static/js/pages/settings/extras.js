@@ -52,13 +52,13 @@ const pointer = (title, text, links, load) => (root, { signal }) => {
 export const EXTRA_PANELS = {
   general: { after: browser },
   engines: {
-    after: pointer("More about engines", "How they are doing, and what they have loaded, stands on the monitoring page.", [
+    after: pointer("More about engines", "Monitoring shows how they are doing and what they have loaded.", [
       ["/monitoring.html", "Monitoring", "monitoring"],
       ["/studio.html", "Studio", "studio"],
     ]),
   },
   publishing: {
-    after: pointer("Accounts", "Keys belong to the characters. How each account is doing stands under Connections.", [
+    after: pointer("Accounts", "Keys belong to the characters. Connections shows how each account is doing.", [
       ["/connections.html", "Connections", "link"],
       ["/characters.html", "Characters", "characters"],
     ]),
@@ -66,16 +66,16 @@ export const EXTRA_PANELS = {
   scheduler: {
     before: pointer(
       "Tasks and stops",
-      "Tasks, and the switch that stops everything, stand on the schedule page.",
+      "The schedule page has the tasks and the switch that stops everything.",
       [["/schedule.html", "Schedule", "clock"]],
       async () => {
         const { paused } = await api.get("/api/scheduler/state");
-        return paused ? `Publishing is stopped${paused.reason ? `: ${paused.reason}` : ""}. Nothing goes out until it is started again.` : "";
+        return paused ? `Publishing is stopped${paused.reason ? `: ${paused.reason.replace(/[.\s]+$/, "")}` : ""}. Nothing goes out until it is started again.` : "";
       },
     ),
   },
   models: {
-    before: pointer("Models", "What is there, how large it is, where it is used and whether it fits this machine stands on the models page.", [["/models.html", "Models", "layers"]]),
+    before: pointer("Models", "The models page shows what is there, how large it is, where it is used and whether it fits this machine.", [["/models.html", "Models", "layers"]]),
   },
   webhooks: {
     before: pointer(

@@ -20,7 +20,7 @@ export async function cleanDialog(kinds) {
     title: "Clean up",
     size: "m",
     body: html`<div class="stack-3" data-list></div>`,
-    footer: html`<p class="small" role="status" data-total></p><span class="spacer"></span><button type="button" class="btn" data-close="" autofocus>Cancel</button><button type="button" class="btn btn-danger" data-go data-primary disabled>Delete</button>`,
+    footer: html`<p class="small" role="status" data-total></p><span class="spacer"></span><button type="button" class="btn" data-close="" autofocus data-cancel>Cancel</button><button type="button" class="btn btn-danger" data-go data-primary disabled>Delete</button>`,
     onOpen: (d) => d.querySelector("[autofocus]").focus(),
   });
   const list = dialog.querySelector("[data-list]"),
@@ -31,6 +31,10 @@ export async function cleanDialog(kinds) {
     const sum = chosen().reduce((a, i) => ({ files: a.files + i.files, bytes: a.bytes + i.bytes }), { files: 0, bytes: 0 });
     dialog.querySelector("[data-total]").textContent = plan && !task ? (sum.files ? `${plural(sum.files, "file")}, ${bytes(sum.bytes)}` : "Nothing is ticked") : "";
     goButton.disabled = !sum.files || Boolean(task);
+    const nothing = Boolean(plan) && !plan.items.some((i) => i.files);
+    goButton.hidden = nothing;
+    dialog.querySelector("[data-cancel]").textContent = nothing ? "Close" : "Cancel";
+    if (nothing) dialog.querySelector("[data-total]").textContent = "";
     if (task) {
       const { done: n = 0, total = 0 } = task.progress ?? {};
       render(list, html`<p role="status">Deleting${total > 0 && html` · ${percent(n / total)}`}</p><progress ${attrs({ value: total > 0 ? n / total : undefined, max: 1 })} aria-label="Deleting"></progress>`);

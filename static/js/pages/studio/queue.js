@@ -1,6 +1,6 @@
 /** The right side: what runs, what waits, what failed, what came out. Markup only. */
 import { attrs, html, icon } from "../../html.js";
-import { ago, eta, number, words } from "../../format.js";
+import { ago, eta, ofTotal, words } from "../../format.js";
 import { altOf, thumbUrl } from "../../components/media-grid.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { taskId } from "../../tasks.js";
@@ -27,7 +27,7 @@ function row(s, t) {
     known = t.total > 0,
     running = t.status === "running";
   const facts = running
-    ? [known && t.done > 0 ? `${number(t.done)} / ${number(t.total)}` : t.message || "Starting", eta(t.etaSeconds)]
+    ? [known && t.done > 0 ? ofTotal(t.done, t.total) : t.message || "Starting", eta(t.etaSeconds)]
     : ["Waiting"];
   return html`<li class="st-task ${running ? "is-running" : ""}" data-key="${id}"><span class="st-task-pic">${t.previewUrl ? html`<img src="${t.previewUrl}" alt="">` : icon(running ? "studio" : "clock")}</span>
     <div class="st-task-body">${heading(s, t)}
@@ -42,5 +42,5 @@ function failure(s, t) {
   return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body">${heading(s, t)}
     <div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
     ${t.status !== "cancelled" && error.detail && html`<p class="small st-task-error">${error.detail}</p>`}${t.status !== "cancelled" && error.remedy && html`<p class="small muted">${error.remedy}</p>`}
-    <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-id="${id}">${icon("refresh")}Retry</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;
+    <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-needs="write" data-id="${id}">${icon("refresh")}Retry</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;
 }
