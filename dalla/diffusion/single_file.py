@@ -199,8 +199,9 @@ class Weights:
                 tensors, config=str(config), subfolder=part, dtype=dtype, local_files_only=True, **measured
             )
         except (ValueError, KeyError, RuntimeError, IndexError) as exc:
+            why = (str(exc).partition(" If you want")[0].splitlines() or [type(exc).__name__])[0][:300]
             raise StorageError(
-                f"The {part} in '{self.path.name}' does not match its family: {str(exc).partition(" If you want")[0].splitlines()[0][:300]}",
+                f"The {part} in '{self.path.name}' does not match its family: {why}",
                 remedy="Fetch the file again if it may be cut off, or set its family under Settings, Models and weights.",
             ) from exc
 

@@ -18,6 +18,7 @@ from dalla import settings as settings_module
 from dalla import weights
 from dalla.errors import DallaError
 from dalla.records.family import FAMILIES
+from dalla.records.image import EngineStatus
 from dalla.services.lora_shelf import LocalFiles
 from dalla.settings import Settings
 from dalla.times import iso
@@ -226,6 +227,12 @@ class Inventory:
                 yield self._checked("lora", path.name, path, (path,))
 
     # ------------------------------------------------------------ ComfyUI
+
+    def server_off(self) -> EngineStatus | None:
+        """Return why the ComfyUI server's files cannot be listed; None when they can, or there is no such engine."""
+        engine = next((e for e in self._engines.all() if e.name == "comfyui"), None)
+        status = engine.status() if engine is not None else None
+        return status if status is not None and not status.available else None
 
     def comfyui(self) -> list[Entry]:
         """What the server offers, by name; sizes and files where they can be seen from here."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from dalla.errors import Conflict, DallaError, NotFound
+from dalla.errors import Conflict, DallaError, NotFound, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -58,8 +58,10 @@ class ModelResident:
                 if release():
                     freed.append(one.name)
                 elif engine is not None and one.name == "comfyui":
-                    raise Conflict(
-                        "ComfyUI could not be asked for its memory.", remedy="Is it running? See Monitoring."
+                    status = one.status(fresh=True)
+                    raise Unavailable(
+                        status.reason or "ComfyUI did not take the request for its memory.",
+                        remedy=status.remedy or "Look at ComfyUI's log and try again.",
                     )
         for name, label, holder in self._holders():
             if engine in (None, name):

@@ -156,7 +156,11 @@ class ModelShelf:
             for entry in look() if source in (None, where) else []:
                 if entry.kind == "model" and key(entry.name) == key(name):
                     return self._fit.answer(entry, width, height, batch, precision)
-        raise NotFound(f"There is no model called '{name}' on the shelf.")
+        off = self.inventory.server_off() if source != "local" else None
+        raise NotFound(
+            f"There is no model called '{name}' on the shelf." + (f" {off.reason}" if off else ""),
+            remedy=off.remedy if off else None,
+        )
 
     # ------------------------------------------------------------ writing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import get_args
 
@@ -45,7 +46,12 @@ def _answer(job: Job) -> dict:
 
 def _allowed(id: str) -> None:
     """Refuse whoever may not start such a task: to run a restore or a post again is to do it."""
-    require_task(services().jobs.get(id).kind)
+    job = services().jobs.get(id)
+    require_task(job.kind)
+    if job.kind == "run_task":
+        with contextlib.suppress(NotFound):  # the run is gone: then there is nothing to do again
+            if services().automation.run(str(job.payload.get("runId"))).type == "backup":
+                require_task("make_backup")
 
 
 @bp.get("", summary="List tasks, newest first")

@@ -89,7 +89,11 @@ class ComfyRoutes(LoopbackFake):
         if folder not in FOLDERS:
             return Reply(404)
         root = self.root / "models" / folder
-        rows = [{"name": name, "pathIndex": 0, "size": (root / name).stat().st_size} for name in self.folders()[folder]]
+        rows = []
+        for name in self.folders()[folder]:
+            stat = (root / name).stat()
+            times = {"modified": stat.st_mtime, "created": stat.st_ctime}
+            rows.append({"name": name, "pathIndex": 0, **times, "size": stat.st_size})
         return Reply(200, rows)
 
     def _view_metadata(self, call: Call, folder: str) -> Reply:

@@ -90,6 +90,8 @@ def test_nothing_restored_goes_out_by_itself(whole, tmp_path):
     assert {name: status[id] for name, id in ids["posts"].items()} == wanted
     assert new.column("SELECT count(*) FROM posts WHERE lease_owner IS NOT NULL") == [0]
     assert set(new.column("SELECT status FROM background_tasks")) <= {"completed", "interrupted", "failed", "cancelled"}
+    made = new.column("SELECT status FROM background_tasks WHERE kind = 'make_backup'")
+    assert made == ["completed"]  # it is in its own backup as running
     assert new.column("SELECT next_due FROM schedule_state") == [None]
     with new.running() as (container, _):
         assert container.publishing.pauses()["all"]["reason"] == REASON

@@ -47,6 +47,12 @@ def test_a_scheduled_backup_is_an_admins_whoever_may_publish(app, people):
     rules = {task["id"]: task for task in people.admin.get("/api/scheduler").json}
     assert set(rules) == {id, plain.json["id"]} and rules[id]["active"] and rules[id]["config"] == {"keep": 1}
     assert rules[plain.json["id"]]["type"] == "generate_only"
+    [run] = people.admin.post(f"/api/scheduler/tasks/{id}/run", {}).json["runs"]
+    assert run["jobId"]
+    for address in (f"/api/tasks/{run['jobId']}/retry", f"/api/tasks/{run['jobId']}/cancel"):
+        assert people.editor.post(address).status_code == 403, address
+    for address in (f"/api/scheduler/runs/{run['runId']}/retry", f"/api/scheduler/runs/{run['runId']}/cancel"):
+        assert people.editor.post(address, {}).status_code == 403, address
     assert people.admin.delete(f"/api/scheduler/tasks/{id}").status_code == 200
 
 

@@ -85,6 +85,12 @@ def test_fit_resident_free_and_convert(client):
     assert client.get("/api/shelf/resident").json == {"items": [], "totalBytes": 0}
     assert client.post("/api/shelf/free", json={}).json == {"freed": []}
     assert client.post("/api/shelf/free", json={"engine": "toaster"}).status_code == 404
+    off = client.post("/api/shelf/free", json={"engine": "comfyui"})
+    assert off.status_code == 503 and "ComfyUI" in off.json["detail"] and "address" in off.json["remedy"]
+    elsewhere = client.get("/api/shelf/fit?name=theirs.safetensors&source=comfyui")
+    assert elsewhere.status_code == 404 and elsewhere.json["remedy"] == off.json["remedy"]
+    assert off.json["detail"] in elsewhere.json["detail"], "a server that is off is the likely reason"
+    assert "ComfyUI" not in client.get("/api/shelf/fit?name=theirs.safetensors&source=local").json["detail"]
     refused = client.post("/api/shelf/convert", json={"id": ids(client)["a.safetensors"]})
     assert refused.status_code == 409 and "DALLA_PICKLE_WEIGHTS" in refused.json["remedy"]
 

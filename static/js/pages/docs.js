@@ -34,7 +34,7 @@ function answer(doc, code, response) {
   return rows.length ? html`<li><details><summary>${line}</summary>${fields(doc, rows)}</details></li>` : html`<li>${line}</li>`;
 }
 
-const RIGHTS = { public: "anybody", read: "read", write: "write", publish: "publish", admin: "an admin, signed in", self: "a person, signed in" };
+const RIGHTS = { public: "anybody", read: "read", write: "write", publish: "publish", admin: "an administrator, signed in", self: "a person, signed in" };
 
 /** Fields for the parameters and a button: GET only, so that nothing is changed by trying. */
 function tryIt(op) {
@@ -49,6 +49,7 @@ function tryIt(op) {
 function operation(doc, op, where) {
   const body = op.body ? properties(doc, op.body) : [];
   const line = curl(asCall(op), { ...where, token: where.token && op.right !== "public" });
+  const byHand = where.token && ["admin", "self"].includes(op.right); // what no token may, no command line can
   return html`<details class="card dc-op" id="${op.id}" data-key="${op.id}"><summary><span class="dc-method is-${op.method}">${op.method.toUpperCase()}</span><code class="dc-path">${op.path}</code><span class="dc-summary">${op.summary}</span>${icon("chevron-down")}</summary>
     <div class="dc-body">${op.description && html`<p>${note(op.description)}</p>`}<p class="muted small dc-right">Needs: ${RIGHTS[op.right] ?? op.right}</p>
       ${
@@ -66,7 +67,7 @@ function operation(doc, op, where) {
       }
       ${op.body && html`<section><h4>Body <span class="muted">${op.bodyTypes.join(" or ")}</span></h4>${body.length ? fields(doc, body) : html`<p class="muted">${typeName(doc, op.body)}</p>`}</section>`}
       <section><h4>Answers</h4><ul class="dc-answers">${op.responses.map(([code, r]) => answer(doc, code, r))}</ul></section>
-      <section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}" aria-label="Copy the command for ${op.method.toUpperCase()} ${op.path}">${icon("copy")}Copy as curl</button></header><pre tabindex="0">${line}</pre></section>${tryIt(op)}</div></details>`;
+      ${byHand ? html`<p class="muted small">An API token never has this right, so there is no command for it. It works on the pages, for whoever is signed in.</p>` : html`<section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}" aria-label="Copy the command for ${op.method.toUpperCase()} ${op.path}">${icon("copy")}Copy as curl</button></header><pre tabindex="0">${line}</pre></section>`}${tryIt(op)}</div></details>`;
 }
 
 /** The codes an error answer can carry; `type` of every problem leads here. */

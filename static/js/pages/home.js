@@ -265,7 +265,7 @@ function characterCard(c) {
   const href = `/characters.html?id=${encodeURIComponent(c.id)}`;
   return html`<li class="card home-character ${c.isActive ? "" : "is-off"}" data-key="${c.id}">
     <a class="cover" href="${href}" tabindex="-1" aria-hidden="true">${c.lastMedia ? html`<img src="${c.lastMedia.previewUrl ?? thumbUrl(c.lastMedia)}" alt="" loading="lazy">` : avatar(c, "l")}</a>
-    <div class="body"><div class="row row-nowrap"><a class="name truncate" href="${href}">${c.name}</a><span class="spacer"></span><input type="checkbox" role="switch" class="switch" data-active="${c.id}" aria-label="${c.name} is active" ${attrs({ checked: c.isActive })}></div>
+    <div class="body"><div class="row row-nowrap"><a class="name truncate" href="${href}">${c.name}</a><span class="spacer"></span><input type="checkbox" role="switch" class="switch" data-active="${c.id}" data-needs="write" aria-label="${c.name} is active" ${attrs({ checked: c.isActive })}></div>
       <p class="muted small truncate">${plural(c.mediaCount ?? 0, "picture")}${c.lastMedia && html` · ${ago(c.lastMedia.createdAt)}`}${c.loras?.length > 0 && html` · ${c.loras[0].name}`}</p>
       <a class="btn btn-small btn-block" href="/studio.html?characterId=${encodeURIComponent(c.id)}" data-action="use-character" data-id="${c.id}">${icon("studio")}Create</a></div></li>`;
 }
