@@ -408,9 +408,7 @@ class Container:
         pictures = ProcessedPictures(store, self.blobs, self.version_rows)
         operations: tuple[Any, ...] = (
             FaceCrop(store, pictures, self.faces),
-            Analyze(
-                store, pictures, self.faces, FACE_READERS.load("sface")(settings), self.dataset_captions.count_all
-            ),
+            Analyze(store, pictures, self.faces, FACE_READERS.load("sface")(settings), self.dataset_captions.count_all),
             Resize(store, pictures),
             Upscale(pictures, self.upscaler),
             Dedupe(store, pictures),
@@ -521,6 +519,11 @@ def make_folders(settings: Settings) -> None:
     """Create the folders the app writes to. Raises StorageError with a sentence for the start-up screen."""
     data = Path(settings.data_dir)
     try:
+        if (
+            not data.exists()
+        ):  # what is in it is nobody else's on this computer; a folder that is there keeps its rights
+            data.mkdir(parents=True)
+            data.chmod(0o700)
         for folder in (data, data / "media", data / "trash", data / "runs", data / "uploads"):
             folder.mkdir(parents=True, exist_ok=True)
         for folder in (settings.training_data_dir, settings.loras_dir, settings.models_dir):

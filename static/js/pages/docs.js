@@ -46,12 +46,17 @@ function tryIt(op) {
   )}<button type="submit" class="btn btn-small">${icon("play")}Send</button></form><div class="dc-result" role="status"></div></section>`;
 }
 
-function operation(doc, op, where) {
+/** One call. Its inside is made when it is opened: 270 of them at once make the page slow. */
+function operation(doc, op, where, open) {
+  const inside = open ? details(doc, op, where) : "";
+  return html`<details class="card dc-op" id="${op.id}" data-key="${op.id}" ${attrs({ open })}><summary><span class="dc-method is-${op.method}">${op.method.toUpperCase()}</span><code class="dc-path">${op.path}</code><span class="dc-summary">${op.summary}</span>${icon("chevron-down")}</summary>${inside}</details>`;
+}
+
+function details(doc, op, where) {
   const body = op.body ? properties(doc, op.body) : [];
   const line = curl(asCall(op), { ...where, token: where.token && op.right !== "public" });
   const byHand = where.token && ["admin", "self"].includes(op.right); // what no token may, no command line can
-  return html`<details class="card dc-op" id="${op.id}" data-key="${op.id}"><summary><span class="dc-method is-${op.method}">${op.method.toUpperCase()}</span><code class="dc-path">${op.path}</code><span class="dc-summary">${op.summary}</span>${icon("chevron-down")}</summary>
-    <div class="dc-body">${op.description && html`<p>${note(op.description)}</p>`}<p class="muted small dc-right">Needs: ${RIGHTS[op.right] ?? op.right}</p>
+  return html`<div class="dc-body">${op.description && html`<p>${note(op.description)}</p>`}<p class="muted small dc-right">Needs: ${RIGHTS[op.right] ?? op.right}</p>
       ${
         op.parameters.length > 0 &&
         html`<section><h4>Parameters</h4>${fields(
@@ -67,7 +72,7 @@ function operation(doc, op, where) {
       }
       ${op.body && html`<section><h4>Body <span class="muted">${op.bodyTypes.join(" or ")}</span></h4>${body.length ? fields(doc, body) : html`<p class="muted">${typeName(doc, op.body)}</p>`}</section>`}
       <section><h4>Answers</h4><ul class="dc-answers">${op.responses.map(([code, r]) => answer(doc, code, r))}</ul></section>
-      ${byHand ? html`<p class="muted small">An API token never has this right, so there is no command for it. It works on the pages, for whoever is signed in.</p>` : html`<section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}" aria-label="Copy the command for ${op.method.toUpperCase()} ${op.path}">${icon("copy")}Copy as curl</button></header><pre tabindex="0">${line}</pre></section>`}${tryIt(op)}</div></details>`;
+      ${byHand ? html`<p class="muted small">An API token never has this right, so there is no command for it. It works on the pages, for whoever is signed in.</p>` : html`<section><header class="dc-curl-head"><h4>Example</h4><button type="button" class="btn btn-ghost btn-small" data-action="copy" data-text="${line}" aria-label="Copy the command for ${op.method.toUpperCase()} ${op.path}">${icon("copy")}Copy as curl</button></header><pre tabindex="0">${line}</pre></section>`}${tryIt(op)}</div>`;
 }
 
 /** The codes an error answer can carry; `type` of every problem leads here. */
@@ -131,6 +136,7 @@ async function mountDoc(main) {
   render(errors, errorList(doc["x-errors"] ?? []));
   main.querySelector(".dc-main").append(errors);
   const input = main.querySelector("#dc-q");
+  const opened = new Set();
   function paint() {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = all.filter((op) => {
@@ -155,7 +161,7 @@ async function mountDoc(main) {
     render(
       main.querySelector(".dc-list"),
       shown.length
-        ? html`${[...groups].map(([tag, list]) => html`<section class="stack-2" id="${slug(tag)}" data-key="${slug(tag)}"><h2>${tag}</h2>${about.get(tag) && html`<p class="muted">${about.get(tag)}</p>`}${list.map((op) => operation(doc, op, where))}</section>`)}`
+        ? html`${[...groups].map(([tag, list]) => html`<section class="stack-2" id="${slug(tag)}" data-key="${slug(tag)}"><h2>${tag}</h2>${about.get(tag) && html`<p class="muted">${about.get(tag)}</p>`}${list.map((op) => operation(doc, op, where, opened.has(op.id)))}</section>`)}`
         : emptyState({
             icon: "search",
             title: "No call fits",
@@ -174,8 +180,14 @@ async function mountDoc(main) {
   main.addEventListener(
     "toggle",
     (event) => {
-      if (event.target.matches?.(".dc-op") && event.target.open)
-        history.replaceState(history.state, "", `${location.pathname}${location.search}#${event.target.id}`);
+      if (!event.target.matches?.(".dc-op")) return;
+      const { id, open } = event.target;
+      if (opened.has(id) === open) return;
+      opened[open ? "add" : "delete"](id);
+      if (open) {
+        paint();
+        history.replaceState(history.state, "", `${location.pathname}${location.search}#${id}`);
+      }
     },
     true,
   );
@@ -189,7 +201,10 @@ async function mountDoc(main) {
   const reveal = () => {
     const el = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
     if (el) {
-      if (el.tagName === "DETAILS") el.open = true;
+      if (el.tagName === "DETAILS" && !el.open) {
+        opened.add(el.id);
+        paint();
+      }
       el.scrollIntoView();
     }
   };
