@@ -156,6 +156,8 @@ def right_of(rule: str, method: str) -> str:
 def check() -> Response | None:
     """Let the request pass, send a browser to the login page, or refuse it. Raises Unauthorized, Forbidden."""
     rule = _rule()
+    if rule is None and request.path.startswith("/public/"):
+        return None  # 404: the one part that is open to the world leads nobody to the login page
     right = right_of(rule, request.method) if rule is not None else None
     if right == PUBLIC:
         return None
