@@ -68,14 +68,15 @@ def resident(pid: int) -> int:
 
 
 def main(runs: int = 7, idle_seconds: float = 10.0) -> None:
-    ours, peer = [], []
+    new, ours, peer = [], [], []
     for _ in range(runs):
         with tempfile.TemporaryDirectory() as data:
-            port = free_port()
-            command = [sys.executable, "app.py", "--no-browser", "--port", str(port), "--data-dir", data]
-            seconds, process = first_byte(command, port)
-            ours.append(seconds)
-            stop(process)
+            for times in (new, ours):  # the first start makes the database
+                port = free_port()
+                command = [sys.executable, "app.py", "--no-browser", "--port", str(port), "--data-dir", data]
+                seconds, process = first_byte(command, port)
+                times.append(seconds)
+                stop(process)
         port = free_port()
         seconds, process = first_byte([sys.executable, "-c", PEER, str(port), str(ROOT / "static")], port)
         peer.append(seconds)
@@ -87,12 +88,22 @@ def main(runs: int = 7, idle_seconds: float = 10.0) -> None:
         time.sleep(idle_seconds)
         memory = resident(process.pid)
         stop(process)
-    mine, theirs = statistics.median(ours), statistics.median(peer)
+    first, mine, theirs = statistics.median(new), statistics.median(ours), statistics.median(peer)
     print(
         f"cold start to the first byte of /   {mine:.2f} s  (bare Flask + waitress {theirs:.2f} s, ratio {mine / theirs:.1f}; goal 1.5 s)"
     )
+    print(f"the very first, which makes the database   {first:.2f} s")
     print(f"memory of the idle dashboard        {memory / 1e6:.0f} MB  (goal 150 MB)")
-    save("startup", {"firstByteSeconds": mine, "peerSeconds": theirs, "residentBytes": memory, "cores": os.cpu_count()})
+    save(
+        "startup",
+        {
+            "firstByteSeconds": mine,
+            "firstStartSeconds": first,
+            "peerSeconds": theirs,
+            "residentBytes": memory,
+            "cores": os.cpu_count(),
+        },
+    )
 
 
 if __name__ == "__main__":
