@@ -519,9 +519,8 @@ def make_folders(settings: Settings) -> None:
     """Create the folders the app writes to. Raises StorageError with a sentence for the start-up screen."""
     data = Path(settings.data_dir)
     try:
-        if (
-            not data.exists()
-        ):  # what is in it is nobody else's on this computer; a folder that is there keeps its rights
+        # What is in it is nobody else's on this computer; a folder that is there keeps its rights.
+        if not data.exists():
             data.mkdir(parents=True)
             data.chmod(0o700)
         for folder in (data, data / "media", data / "trash", data / "runs", data / "uploads"):

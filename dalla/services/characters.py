@@ -30,12 +30,12 @@ from dalla.records.character import (
     ScheduledTask,
     TrashedCharacter,
 )
+from dalla.settings_values import MASK, masked
 from dalla.stores.base import DocumentStore, MediaStore, SecretStore
 from dalla.times import ago_iso, now_iso
 
 logger = logging.getLogger(__name__)
 
-MASK = "••••"
 _SECRET = "secret:"
 _ENV = "env:"
 
@@ -302,10 +302,7 @@ class Characters:
     def _mask(self, stored: str | None) -> str | None:
         if stored and stored.startswith(_ENV):
             return stored  # the name of a variable is not a secret
-        value = self._resolve(stored)
-        if value is None:
-            return None
-        return MASK + (value[-4:] if len(value) >= 12 else "")
+        return masked(self._resolve(stored))
 
     def _tell(self, what: str, character: Character) -> None:
         if what == "updated":

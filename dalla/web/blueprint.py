@@ -30,8 +30,25 @@ class APIBlueprint(Documented):
         return parse_parameters(func, doc_ui=False)
 
 
+class LazyRule(Rule):
+    """A rule whose address builders are compiled when an address is built; matching is not affected."""
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        compile_now = super()._compile_builder
+        made: list[Callable[..., tuple[str, str]]] = []
+
+        def build(rule: Rule, **values: Any) -> tuple[str, str]:
+            if not made:
+                made.append(compile_now(append_unknown))
+            return made[0](rule, **values)
+
+        return build
+
+
 class Application(OpenAPI):
     """The Flask app; `dalla.web.openapi` makes its document from `parts` when somebody asks for it."""
+
+    url_rule_class = LazyRule
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -48,21 +65,3 @@ def routes(app: Flask) -> Iterator[tuple[str, str, Note]]:
     for part in getattr(app, "parts", ()):
         for rule, note in part.notes:
             yield rule, str(note["method"]), note
-
-
-class LazyRule(Rule):
-    """A rule whose address builders are compiled when an address is built; matching is not affected."""
-
-    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
-        compile_now = super()._compile_builder
-        made: list[Callable[..., tuple[str, str]]] = []
-
-        def build(rule: Rule, **values: Any) -> tuple[str, str]:
-            if not made:
-                made.append(compile_now(append_unknown))
-            return made[0](rule, **values)
-
-        return build
-
-
-Flask.url_rule_class = LazyRule
