@@ -4,9 +4,11 @@
     python train_lora.py --config data/runs/<id>/config.json
     python train_lora.py --resume data/runs/<id>
     python train_lora.py --dataset … --base-model … --name … --dry-run      (looks and estimates, trains nothing)
+    python train_lora.py --convert luna.safetensors luna-peft.safetensors --to peft      (key names for other programs)
 
 Exit codes: 0 done, 1 failed, 2 bad input, 3 out of memory, 4 not a number, 5 the file is not what was trained,
-130 stopped. Several graphics cards: `accelerate launch train_lora.py …`.
+130 stopped. Several graphics cards: `accelerate launch --multi_gpu --num_processes 2 train_lora.py …`; the first of the
+processes tells and writes everything.
 """
 
 from __future__ import annotations
@@ -19,12 +21,17 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent
 BAD_INPUT = 2
+STOPPED = 130
+#: So long another process than the first waits with its failure: the launcher ends all when one fails, and the first,
+#: which met the same, has to tell it before.
+LAST_SECONDS = 3.0
 #: Where no terminal shows one line that updates itself, a step is told this often.
 SECONDS_PER_LINE = 5.0
 
@@ -57,6 +64,8 @@ def parser() -> argparse.ArgumentParser:
                    "gradient-checkpointing"):  # fmt: skip
         p.add_argument(f"--{option}", action="store_const", const=True)
     p.add_argument("--sample-prompt", dest="sample_prompts", action="append", help="may be given several times")
+    p.add_argument("--convert", nargs=2, type=Path, metavar=("IN", "OUT"), help="write a LoRA file in the form --to")
+    p.add_argument("--to", choices=("kohya", "peft"), help="kohya: also ComfyUI, A1111 and Forge; peft: diffusers")
     return p
 
 
@@ -236,6 +245,22 @@ def estimate_lines(ready: Any) -> list[str]:
     return lines + [f"Note: {r['message']} {r['fix'] or ''}" for r in found["checks"] if r["code"] not in told]
 
 
+def convert(files: list[Path] | None, to: str | None) -> int:
+    """Write a LoRA file in another program's form; return the exit code."""
+    from dalla.errors import DallaError, InvalidInput
+    from dalla.lora_forms import convert_file
+
+    try:
+        if not files or not to:
+            raise InvalidInput("Give both --convert IN OUT and --to kohya or peft.")
+        convert_file(files[0], files[1], to)
+    except DallaError as exc:
+        print(f"Error: {exc.detail} {exc.remedy or ''}", file=sys.stderr)
+        return BAD_INPUT
+    print(f"Written: {files[1]}")
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     args = parser().parse_args(argv)
@@ -244,6 +269,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     from dalla.errors import DallaError
 
+    if args.convert or args.to:
+        return convert(args.convert, args.to)
     try:
         config = read_config(args)
         from dalla.diffusion.families.base import environment
@@ -257,8 +284,11 @@ def main(argv: list[str] | None = None) -> int:
             return BAD_INPUT
         if args.dry_run:
             return dry_run(config)
-        keep_config(config)
+        if is_first():
+            keep_config(config)
     except DallaError as exc:
+        if not is_first():
+            return _leave(BAD_INPUT)
         print(f"Error: {exc.detail} {exc.remedy or ''}", file=sys.stderr)
         if args.config and (args.config.parent / "run.log").is_file():  # whoever started us reads the events
             _tell_early(args.config.parent, exc)
@@ -276,7 +306,37 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("SIGINT", "SIGTERM", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), stop)
-    return run(config, listener=Screen(), controls=controls)
+    if "LOCAL_RANK" in os.environ:
+        _end_with_the_launcher()
+    code = run(config, listener=Screen(), controls=controls)
+    return code if is_first() else _leave(code)
+
+
+def is_first() -> bool:
+    """Say whether this process is the one that tells and writes: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _leave(code: int) -> int:
+    """Return the exit code of another process than the first. A stop is no failure: the first is still saving."""
+    if code == STOPPED:
+        return 0
+    if code:
+        time.sleep(LAST_SECONDS)
+    return code
+
+
+def _end_with_the_launcher(seconds: float = 1.0) -> None:
+    """Stop in order when the launcher that started this process is gone: nobody else would end it."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(seconds)
+        signal.raise_signal(signal.SIGTERM)
+
+    if os.name != "nt":  # where a parent's id never changes
+        threading.Thread(target=watch, name="launcher", daemon=True).start()
 
 
 def _tell_early(folder: Path, exc: Any) -> None:

@@ -55,6 +55,7 @@ from dalla.services.image_operations import Analyze, FaceCrop, Resize
 from dalla.services.image_upscale import Upscale
 from dalla.services.log_bundle import LogBundle
 from dalla.services.log_view import LogView
+from dalla.services.mask_faces import MaskFaces
 from dalla.services.metrics import Metrics
 from dalla.services.model_files import ModelFiles
 from dalla.services.model_fit import ModelFit
@@ -406,8 +407,10 @@ class Container:
         )
         self.upscaler = UPSCALERS.load("esrgan")(settings)
         pictures = ProcessedPictures(store, self.blobs, self.version_rows)
+        self.dataset_masks = DatasetMasks(self.datasets, store, self.version_rows, self.blobs)
         operations: tuple[Any, ...] = (
             FaceCrop(store, pictures, self.faces),
+            MaskFaces(store, pictures, self.dataset_masks, self.faces),
             Analyze(store, pictures, self.faces, FACE_READERS.load("sface")(settings), self.dataset_captions.count_all),
             Resize(store, pictures),
             Upscale(pictures, self.upscaler),
@@ -417,7 +420,6 @@ class Container:
         for operation in operations:
             self.image_batches.register(operation)
         self.dataset_versions = DatasetVersions(self.datasets, store, self.caption_rows, self.version_rows, self.blobs)
-        self.dataset_masks = DatasetMasks(self.datasets, store, self.version_rows, self.blobs)
         self.dataset_exports = DatasetExports(
             settings, self.datasets, store, self.version_rows, self.dataset_versions, self.blobs, jobs
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dalla.diffusion.families.base import LoraLayout
+from dalla.lora_names import RESNET, SGM_ENDS, joined
 
 _PART = re.compile(
     r"^(lora_(?:unet|transformer|te[123]?)_)(.+?)\.(lora_down\.weight|lora_up\.weight|alpha|dora_scale)$"
@@ -23,48 +24,6 @@ _COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_en
 _ENCODERS = {
     "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2", "lora_te3_": "text_encoder_3"
 }  # fmt: skip
-_RESNET = {
-    "in_layers_2": "conv1", "out_layers_3": "conv2", "emb_layers_1": "time_emb_proj", "skip_connection": "conv_shortcut"
-}  # fmt: skip
-_SGM_ENDS = {
-    "input_blocks_0_0": "conv_in", "out_2": "conv_out", "time_embed_0": "time_embedding.linear_1",
-    "time_embed_2": "time_embedding.linear_2", "label_emb_0_0": "add_embedding.linear_1",
-    "label_emb_0_2": "add_embedding.linear_2",
-}  # fmt: skip
-_QKV = ("attn.to_q", "attn.to_k", "attn.to_v")
-_ADDED = ("attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj")
-#: Layers of the original transformers: number of the block, then name -> the modules it means.
-_JOINED: tuple[tuple[re.Pattern[str], str, dict[str, tuple[str, ...]]], ...] = (
-    (
-        re.compile(r"joint_blocks_(\d+)_((?:x|context)_block_.+)"),
-        "transformer_blocks",
-        {
-            "x_block_attn_qkv": _QKV, "x_block_attn_proj": ("attn.to_out.0",),
-            "x_block_attn2_qkv": ("attn2.to_q", "attn2.to_k", "attn2.to_v"), "x_block_attn2_proj": ("attn2.to_out.0",),
-            "x_block_mlp_fc1": ("ff.net.0.proj",), "x_block_mlp_fc2": ("ff.net.2",),
-            "context_block_attn_qkv": _ADDED, "context_block_attn_proj": ("attn.to_add_out",),
-            "context_block_mlp_fc1": ("ff_context.net.0.proj",), "context_block_mlp_fc2": ("ff_context.net.2",),
-        },
-    ),
-    (
-        re.compile(r"double_blocks_(\d+)_(.+)"),
-        "transformer_blocks",
-        {
-            "img_attn_qkv": _QKV, "img_attn_proj": ("attn.to_out.0",), "img_mlp_0": ("ff.net.0.proj",),
-            "img_mlp_2": ("ff.net.2",), "img_mod_lin": ("norm1.linear",), "txt_attn_qkv": _ADDED,
-            "txt_attn_proj": ("attn.to_add_out",), "txt_mlp_0": ("ff_context.net.0.proj",),
-            "txt_mlp_2": ("ff_context.net.2",), "txt_mod_lin": ("norm1_context.linear",),
-        },
-    ),
-    (
-        re.compile(r"single_blocks_(\d+)_(.+)"),
-        "single_transformer_blocks",
-        {
-            "linear1": ("attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"), "linear2": ("proj_out",),
-            "modulation_lin": ("norm.linear",),
-        },
-    ),
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -244,14 +203,14 @@ def sgm_names(unet: Any) -> dict[str, str]:
                 blocks[f"output_blocks_{number}_{1 + attends}_conv"] = f"up_blocks.{level}.upsamplers.0.conv"
             number += 1
     ours = {new: old for old, new in blocks.items()}
-    names = dict(_SGM_ENDS)
+    names = dict(SGM_ENDS)
     for path in _modules(unet):
         if path in ours:
             names[ours[path]] = path
         for start, old in ours.items():
             if path.startswith(start + "."):
                 rest = path[len(start) + 1 :]
-                tail = next((sgm for sgm, plain in _RESNET.items() if plain == rest), rest.replace(".", "_"))
+                tail = next((sgm for sgm, plain in RESNET.items() if plain == rest), rest.replace(".", "_"))
                 names[f"{old}_{tail}"] = path
     return names
 
@@ -268,10 +227,8 @@ def _modules(part: Any) -> dict[str, Any]:
 
 def _targets(name: str, component: str, known: dict[str, str]) -> tuple[str, ...]:
     """Return the module, or the modules of a joined projection, that a flat name means."""
-    if component == "transformer":
-        for pattern, blocks, table in _JOINED:
-            if found := pattern.fullmatch(name):
-                return tuple(f"{blocks}.{found[1]}.{module}" for module in table.get(found[2], ()))
+    if component == "transformer" and (found := joined(name)):
+        return found
     module = known.get(name.removeprefix("text_model_"))
     return () if module is None else (module,)
 

@@ -66,11 +66,11 @@ def of_samples(loop: Any, final: dict[int, Any]) -> dict[str, Any]:
     named = [i for i in final if prompts[i].with_trigger] or list(final)
     lora = [(str(i), final[i]) for i in named]
     base = [(str(i), loop.base_samples[i]) for i in named if i in loop.base_samples]
-    rows = _spread([*loop.prepared.train, *loop.prepared.held_out])
+    rows = spread([*loop.prepared.train, *loop.prepared.held_out])
     folder = Path(loop.config.dataset_folder)
 
     def training(cut: bool) -> Iterator[tuple[str, Any]]:  # one picture in memory at a time: they may be large
-        return ((row.file, _read(folder, row, cut)) for row in rows)
+        return ((row.file, training_picture(folder, row, cut)) for row in rows)
 
     models = Path(loop.config.models_folder) if loop.config.models_folder else None
     drawn = loop.prepared.model.native_size <= DRAWN_SIDE
@@ -348,12 +348,13 @@ def _same_place(a: Vector, b: Vector) -> bool:
     )  # fmt: skip
 
 
-def _spread(rows: list[Any]) -> list[Any]:
-    """At most MOST of them, evenly."""
+def spread(rows: list[Any]) -> list[Any]:
+    """Return at most MOST of the rows, evenly over the list."""
     return rows if len(rows) <= MOST else [rows[i * len(rows) // MOST] for i in range(MOST)]
 
 
-def _read(folder: Path, row: Any, cut: bool) -> Any:
+def training_picture(folder: Path, row: Any, cut: bool) -> Any:
+    """Return a picture of the training folder, upright RGB; `row` is its SetPicture, `cut`: only what is trained on."""
     image, _ = training_set.open_rgb(folder / row.file)
     return image.crop(row.box) if cut else image
 

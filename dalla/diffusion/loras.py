@@ -14,7 +14,9 @@ from typing import Any
 
 from dalla.diffusion import kohya
 from dalla.errors import InvalidInput, StorageError
-from dalla.weights import lora_layers
+from dalla.lora_forms import alphas
+from dalla.lora_names import TEXT, half_of, split_layer
+from dalla.weights import LORA_TAIL, lora_layers, read_header
 
 _OLD_PROCESSOR = re.compile(r"\.processor\.(to_[qkv]|to_out)_lora\.(down|up)\.weight$")
 
@@ -72,6 +74,7 @@ class Loras:
             ) from exc
         dtype = getattr(self._pipe, self._family.lora.denoiser).dtype
         weights = {k: v.to(dtype) if v.is_floating_point() and v.dim() > 1 else v for k, v in weights.items()}
+        weights = with_scale(weights, Path(use.path), self._family.lora.denoiser)
         converted = kohya.needs_conversion(weights)
         weights = one_key_style(kohya.to_peft(weights, self._pipe) if converted else weights)
         in_file = len(lora_layers(weights))
@@ -107,6 +110,26 @@ class Loras:
             f"The LoRA '{use.name}' does not fit this model{why}.",
             remedy=f"Choose a LoRA that was trained for {self._family.name}, or take '{use.name}' off.",
         )
+
+
+def with_scale(weights: dict[str, Any], path: Path, denoiser: str) -> dict[str, Any]:
+    """Multiply the scale that stands in a file's texts, or in adapter_config.json beside it, into its up halves.
+
+    The loaders underneath are handed tensors only and take what has no `.alpha` at full strength.
+    """
+    alpha_of = alphas(path, read_header(path))
+    out = dict(weights)
+    for key, tensor in weights.items():
+        tail = LORA_TAIL.search(key)
+        layer = key[: tail.start()] if tail else key
+        if tail is None or half_of(tail) != "up" or layer.startswith("lora_") or f"{layer}.alpha" in weights:
+            continue
+        part, plain = split_layer(layer)
+        rank = int(tensor.shape[1])
+        alpha = alpha_of(part or ("text_encoder" if TEXT.match(plain) else denoiser), plain, rank)
+        if alpha != rank:
+            out[key] = tensor * (alpha / rank)
+    return out
 
 
 def one_key_style(weights: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from dalla.diffusion import flux_layout
 from dalla.diffusion.families.base import CONFIGS, find_part, read_config
 from dalla.errors import NotConfigured, StorageError
 
@@ -72,20 +73,14 @@ class Weights:
         measured = measure_sd3({key: tuple(t.shape) for key, t in tensors.items()})
         return self._convert(SD3Transformer2DModel, tensors, "", config, "transformer", dtype, measured)
 
-    def flux_transformer(self, config: Path, dtype: Any) -> Any:
-        from diffusers import FluxTransformer2DModel
-
+    def flux_transformer(self, dtype: Any) -> Any:
         tensors = self.under(UNET) or self.under("")
         if "double_blocks.0.img_attn.qkv.weight" not in tensors:
             raise StorageError(f"'{self.path.name}' holds no FLUX transformer in its published layout.")
-        measured = {
-            "num_layers": _count(tensors, r"double_blocks\.(\d+)\."),
-            "num_single_layers": _count(tensors, r"single_blocks\.(\d+)\."),
-            "guidance_embeds": "guidance_in.in_layer.weight" in tensors,
-            "in_channels": tensors["img_in.weight"].shape[1],
-            "joint_attention_dim": tensors["txt_in.weight"].shape[1],
-        }
-        return self._convert(FluxTransformer2DModel, tensors, "", config, "transformer", dtype, measured)
+        try:
+            return flux_layout.build(tensors, dtype)
+        except (KeyError, ValueError, RuntimeError) as exc:
+            raise self._misfit("transformer", exc) from exc
 
     def flux_has_guidance(self) -> bool:
         return any("guidance_in." in key for key in self.keys)
@@ -199,11 +194,14 @@ class Weights:
                 tensors, config=str(config), subfolder=part, dtype=dtype, local_files_only=True, **measured
             )
         except (ValueError, KeyError, RuntimeError, IndexError) as exc:
-            why = (str(exc).partition(" If you want")[0].splitlines() or [type(exc).__name__])[0][:300]
-            raise StorageError(
-                f"The {part} in '{self.path.name}' does not match its family: {why}",
-                remedy="Fetch the file again if it may be cut off, or set its family under Settings, Models and weights.",
-            ) from exc
+            raise self._misfit(part, exc) from exc
+
+    def _misfit(self, part: str, exc: Exception) -> StorageError:
+        why = (str(exc).partition(" If you want")[0].splitlines() or [type(exc).__name__])[0][:300]
+        return StorageError(
+            f"The {part} in '{self.path.name}' does not match its family: {why}",
+            remedy="Fetch the file again if it may be cut off, or set its family under Settings, Models and weights.",
+        )
 
     def _fill(self, cls: Any, config: Any, tensors: dict[str, Any], dtype: Any, what: str) -> Any:
         from accelerate import init_empty_weights

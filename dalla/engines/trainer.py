@@ -21,84 +21,40 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from dalla.engines.children import environment, own_session
+from dalla.engines.trainer_ends import how_it_ended
+from dalla.engines.trainer_files import EventTail, lock_is_held, log_tail, size_of
 from dalla.errors import Conflict, StorageError, Unavailable
 from dalla.paths import write_atomic
 from dalla.records.lora import Ended, EndKind
 from dalla.settings import ROOT
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 logger = logging.getLogger(__name__)
 
 SCRIPT = ROOT / "train_lora.py"
+#: Starts the trainer in several processes, one for each graphics card; their number follows.
+LAUNCHER = (
+    sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1", "--mixed_precision", "no",
+    "--dynamo_backend", "no", "--main_process_port", "0", "--num_processes",
+)  # fmt: skip
 NEEDED = ("torch", "diffusers", "transformers", "peft", "safetensors")
 EVENTS, LOCK, LOG, CONFIG, PID = "events.jsonl", "run.lock", "run.log", "config.json", "run.pid"
 CONTROLS = ("cancel", "pause", "save", "sample")
 LAST_WORDS = frozenset({"done", "error", "cancelled"})
-LOG_TAIL_LINES = 20
-MAX_LINE = 4_000_000  # a longer line is no event
-
-_BY_EXIT: dict[int, EndKind] = {
-    2: "bad_input", 3: "out_of_memory", 4: "non_finite", 5: "verification", 130: "cancelled",
-}  # fmt: skip
-#: Words of the trainer's error codes and of its log, where the exit code says nothing.
-_BY_WORD: tuple[tuple[EndKind, tuple[str, ...]], ...] = (
-    ("disk_full", ("disk_full", "storage", "no space left", "disk quota", "enospc")),
-    ("out_of_memory", ("out_of_memory", "out of memory", "memoryerror", "defaultcpuallocator", "bad_alloc")),
-    ("non_finite", ("non_finite", "not finite", "nan loss")),
-    ("verification", ("verification",)),
-    ("bad_input", ("bad_input", "invalid_input")),
-)
-_SENTENCES: dict[EndKind, tuple[str, str | None]] = {
-    "done": ("The training is finished.", None),
-    "cancelled": ("The training was stopped.", None),
-    "bad_input": ("The trainer could not use its input.", "Look at the log of the run."),
-    "out_of_memory": (
-        "The memory was not enough for this training.",
-        "Choose a smaller resolution, batch or rank, switch gradient checkpointing on, and close other programs that use "
-        "the graphics card.",
-    ),
-    "disk_full": (
-        "The disk is full, so the training could not go on.",
-        "Free some space (Monitoring shows which folder is full), then resume the run.",
-    ),
-    "non_finite": (
-        "The loss became infinite or undefined, so the training was stopped before it could spoil the LoRA.",
-        "Halve the learning rate, or train in bf16 or fp32 instead of fp16, and resume from the last checkpoint.",
-    ),
-    "verification": (
-        "The finished LoRA did not pass its check (it would load without effect, or differ from what was trained).",
-        "The checkpoints are kept. Look at the log of the run.",
-    ),
-    "killed": (
-        "The trainer was killed from outside. Most often the system ran out of memory.",
-        "Close other programs or choose a smaller resolution or batch, then resume: the run goes on from its last checkpoint.",
-    ),
-    "silent": (
-        "The trainer stopped giving any sign of life and was ended.",
-        "Resume the run; it goes on from its last checkpoint. If it happens again, look at the log of the run.",
-    ),
-    "failed": (
-        "The trainer ended without saying why.",
-        "Look at the log of the run; 'Resume' goes on from the last checkpoint.",
-    ),
-}
 
 
 class Trainer:
     """Starts and finds runs of the trainer. One for the whole app.
 
-    `command` is what the config's path is added to. Cancel first asks, after `cancel_seconds` without a sign of
-    life it terminates, after `term_seconds` more it kills. `silent_seconds` without event, log line or CPU time: hung.
+    `command` is what the config's path is added to; for several processes `launcher` stands before its script, with
+    their number after it. Cancel first asks, after `cancel_seconds` without a sign of life it terminates, after
+    `term_seconds` more it kills. `silent_seconds` without event, log line or CPU time: hung.
     """
 
     def __init__(
         self,
         *,
         command: Sequence[str] | None = None,
+        launcher: Sequence[str] = LAUNCHER,
         environ: Mapping[str, str] | None = None,
         cancel_seconds: float = 20.0,
         term_seconds: float = 10.0,
@@ -106,6 +62,7 @@ class Trainer:
         poll_seconds: float = 0.2,
     ) -> None:
         self._command = list(command) if command is not None else [sys.executable, str(SCRIPT)]
+        self._launcher = list(launcher)
         self._environ = dict(environ or {})
         self._own_command = command is not None
         self.cancel_seconds = cancel_seconds
@@ -138,7 +95,7 @@ class Trainer:
                 (folder / control).unlink(missing_ok=True)
             write_atomic(folder / CONFIG, json.dumps(dict(config), indent=2, ensure_ascii=False).encode() + b"\n")
             with open(folder / LOG, "ab") as log:
-                process = self._spawn(folder, log)
+                process = self._spawn(folder, log, int(config.get("processes") or 1))
         except OSError as exc:
             raise StorageError.from_os(exc, "the training run") from exc
         with _ours_lock:
@@ -146,10 +103,13 @@ class Trainer:
         _note_pid(folder, process.pid)
         return TrainingProcess(self, folder, popen=process)
 
-    def _spawn(self, folder: Path, log: BinaryIO) -> subprocess.Popen[bytes]:
+    def _spawn(self, folder: Path, log: BinaryIO, processes: int) -> subprocess.Popen[bytes]:
+        command = self._command
+        if processes > 1:
+            command = [*self._launcher, str(processes), *command[1:]]
         try:
             return subprocess.Popen(
-                [*self._command, "--config", str(folder / CONFIG)],
+                [*command, "--config", str(folder / CONFIG)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -297,23 +257,32 @@ class TrainingProcess:
     def _signal(self, number: int | None, *, hard: bool = False) -> None:
         if self.pid is None or number is None:
             return
+        # The processes of a launcher lead sessions of their own. It hands a polite signal on by itself; where it cannot
+        # (killed, or stopped) they are reached one by one.
+        polite = number == signal.SIGTERM and not hard
+        tree = [] if polite and os.name != "nt" else self._descendants()
         with contextlib.suppress(OSError):
             if os.name != "nt":
                 os.killpg(self.pid, number)  # it leads a session of its own
-                return
-        self._signal_tree(hard)
+        import psutil
 
-    def _signal_tree(self, hard: bool) -> None:
+        for process in tree:
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.name != "nt":
+                    process.send_signal(number)
+                elif hard:
+                    process.kill()
+                else:
+                    process.terminate()
+
+    def _descendants(self) -> list[Any]:
+        """Return what this trainer has started, and itself last."""
         import psutil
 
         with contextlib.suppress(psutil.Error):
             parent = psutil.Process(self.pid)
-            for process in (*parent.children(recursive=True), parent):
-                with contextlib.suppress(psutil.Error):
-                    if hard:
-                        process.kill()
-                    else:
-                        process.terminate()
+            return [*parent.children(recursive=True), parent]
+        return []
 
     def _tell(self, on_event: Callable[[dict[str, Any]], None]) -> bool:
         any_event = False
@@ -333,7 +302,7 @@ class TrainingProcess:
         if now - self._looked < every:
             return False
         self._looked = now
-        seen = (_size(self.folder / EVENTS), _size(self.folder / LOG))
+        seen = (size_of(self.folder / EVENTS), size_of(self.folder / LOG))
         cpu = self._cpu_seconds()
         if seen != self._seen or cpu - self._cpu >= 0.05 * every or (self.folder / "pause").exists():
             self._seen, self._sign = seen, now
@@ -365,122 +334,6 @@ class TrainingProcess:
             with contextlib.suppress(OSError):
                 (self.folder / control).unlink(missing_ok=True)
         return how_it_ended(self._last, code, log_tail(self.folder / LOG), wanted)
-
-
-def how_it_ended(last: dict[str, Any], code: int | None, tail: list[str], wanted: EndKind | None = None) -> Ended:
-    """Tell the end from the trainer's last word, its exit code (None: unknown) and the end of its log.
-
-    `wanted` is what this side did to it: "cancelled" or "silent"; a run that finished all the same is "done".
-    """
-    word = last.get("event")
-    kind: EndKind
-    if word == "done":
-        kind = "done"
-    elif wanted is not None:
-        kind = wanted
-    elif word == "cancelled":
-        kind = "cancelled"
-    elif word == "error":
-        told = _by_word(f"{last.get('code', '')} {last.get('detail', '')}")
-        kind = "disk_full" if told == "disk_full" else _BY_EXIT.get(code or 0) or told or "failed"
-    elif code is not None and code < 0:
-        kind = "killed"
-    elif code in _BY_EXIT:
-        kind = _BY_EXIT[code]
-    else:
-        kind = _by_word("\n".join(tail[-3:])) or ("failed" if code is not None else "killed")
-    detail, remedy = _SENTENCES[kind]
-    if kind == "killed" and code is not None and code != -getattr(signal, "SIGKILL", 9):
-        detail = f"The trainer crashed ({_signal_name(-code)})."
-    elif kind == "killed" and code is None:
-        detail = (
-            "The trainer ended without a word while nobody watched: it was killed, or the computer was switched off."
-        )
-        remedy = "Resume the run: it goes on from its last checkpoint."
-    elif kind == "failed" and code == 0:
-        detail = "The trainer ended before it had finished the LoRA."
-    elif kind == "failed" and tail:
-        detail = f"The trainer ended unexpectedly (exit code {code}): {tail[-1][:300]}"
-    if word == "error" and wanted is None:
-        detail, remedy = str(last.get("detail") or detail), last.get("remedy") or remedy
-    return Ended(
-        kind=kind, detail=detail, remedy=remedy, code=last.get("code"), exit_code=code, event=last, log_tail=tail
-    )
-
-
-class EventTail:
-    """Reads the whole lines that were added to an events file since the last look."""
-
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self.path = path
-        self.offset = offset
-
-    def read(self) -> list[dict[str, Any]]:
-        """Return the new events. A line that is no JSON object (cut off by a crash) is left out."""
-        events: list[dict[str, Any]] = []
-        try:
-            with open(self.path, "rb") as file:
-                if os.fstat(file.fileno()).st_size < self.offset:  # somebody began it anew
-                    self.offset = 0
-                file.seek(self.offset)
-                while True:
-                    line = file.readline(MAX_LINE)
-                    if not line.endswith(b"\n"):
-                        if len(line) < MAX_LINE:
-                            break  # not whole yet
-                        self.offset += len(line)
-                        continue
-                    self.offset += len(line)
-                    with contextlib.suppress(ValueError):
-                        event = json.loads(line)
-                        if isinstance(event, dict) and isinstance(event.get("event"), str):
-                            events.append(event)
-        except FileNotFoundError:
-            pass
-        except OSError as exc:
-            logger.warning("%s cannot be read: %s", self.path, exc)
-        return events
-
-
-def lock_is_held(path: Path) -> bool:
-    """Whether a living process holds the lock on this file. The system frees it when the process dies."""
-    if not path.exists():
-        return False
-    if fcntl is None:
-        from filelock import FileLock, Timeout
-
-        lock = FileLock(path, timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout:
-            return True
-        lock.release()
-        return False
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two who look do not take each other for a trainer
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    finally:
-        os.close(handle)
-    return False
-
-
-def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
-    """Return the last lines of a log; progress bars (which end in a carriage return) show their last state."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - 16_384))
-            text = file.read().decode("utf-8", "replace")
-    except OSError:
-        return []
-    kept = [line.rstrip("\r").rsplit("\r", 1)[-1].rstrip() for line in text.split("\n")]
-    return [line[:1000] for line in kept if line.strip()][-lines:]
 
 
 # ---------------------------------------------------------------- processes
@@ -519,22 +372,3 @@ def _by_command_line(folder: Path) -> Any:
         if wanted in (process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
             return process
     return None
-
-
-def _by_word(text: str) -> EndKind | None:
-    text = text.lower()
-    return next((kind for kind, words in _BY_WORD if any(word in text for word in words)), None)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1

@@ -40,6 +40,7 @@ class RunNote(Record):
     family: str = ""
     created_at: str = ""
     wish: dict[str, Any] = Field(default_factory=dict)  # as the API took it, to be asked for again
+    settings: dict[str, Any] = Field(default_factory=dict)  # changed when it was resumed; go before the task's
     intent: Literal["pause", "cancel"] | None = None
     keep: Keep = "checkpoints"
     attempt_offset: int = 0  # bytes of events.jsonl that belong to earlier attempts

@@ -95,6 +95,7 @@ LIMITS: dict[str, tuple[float, float, bool]] = {
     "keep_tokens": (0, 100, True), "repeats": (1, 1000, True), "prior_weight": (0, 10, False),
     "sample_every": (0, 100_000, True), "sample_steps": (1, 150, True), "save_every": (0, 100_000, True),
     "keep_checkpoints": (1, 100, True), "early_stop": (0, 100, True), "seed": (0, 2**63 - 1, True),
+    "processes": (1, 64, True),
     "sample_seed": (0, 2**63 - 1, True),
 }  # fmt: skip
 _MOST_PROMPTS = 8
@@ -187,6 +188,7 @@ class TrainingConfig(Record):
     seed: int = 0
     resume_from: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    processes: int = 1  # how many the dashboard starts, with one NVIDIA card each
 
     def complete(self, family: str, pictures: int, *, native_size: int | None = None) -> TrainingConfig:
         """Return a copy with every None decided: the user's value, else the preset's, else the common one.
@@ -270,6 +272,14 @@ class TrainingConfig(Record):
                 add("sample_prompts", f"Prompt {number + 1} is longer than 2,000 characters.")
         if len(self.sample_prompts or []) > _MOST_PROMPTS:
             add("sample_prompts", f"Give at most {_MOST_PROMPTS} sample prompts; each is drawn again and again.")
+        if self.prior_weight and not self.prior_folder and not (self.trigger_word.strip() and self.class_word.strip()):
+            add(
+                "prior_weight",
+                "Keeping what the model knows needs a trigger word and a class word (such as 'luna' and 'woman'), or a "
+                "folder of class pictures. Give them, or set the weight to 0.",
+            )
+        if self.use_dora and self.quantize != "none":
+            add("use_dora", "DoRA needs the exact weights of the base model. Set quantize to none, or DoRA to off.")
         check = self.validation
         if not 0 <= check.fraction <= 0.5:
             add("validation", "Hold out between 0 and half of the pictures (fraction 0 to 0.5).")

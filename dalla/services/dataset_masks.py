@@ -93,26 +93,41 @@ class DatasetMasks:
         self._datasets.live(image.dataset_id)
         if image.trashed_at is not None:
             raise Conflict(f"'{image.filename}' is in the trash.", remedy="Restore it first.")
+        self.write(image, data, name)
+        self._datasets.changed(image.dataset_id)
+        return image
+
+    def write(self, image: DatasetImage, data: bytes, name: str = "mask") -> dict[str, Any]:
+        """Give a picture a mask without telling open pages (a batch does); return its facts. Raises as `prepare_mask`."""
         mask = prepare_mask(data, name, (image.width, image.height))
         before = self.of(image)
         key = mask_key(self._blobs, image.dataset_id, image.filename, mask)
         self._blobs.put(key, data)
-        self._store.put_metadata(image.dataset_id, {image.id: {KEY: mask.facts(key)}})
+        facts = mask.facts(key)
+        self._store.put_metadata(image.dataset_id, {image.id: {KEY: facts}})
         self._forget(image.dataset_id, before, but=key)
-        self._datasets.changed(image.dataset_id)
-        return image
+        return facts
+
+    def read(self, image: DatasetImage) -> bytes | None:
+        """Return the bytes of a picture's mask; None: it has none, or the file is gone."""
+        facts = self.of(image)
+        return self._blobs.get(facts["path"]) if facts is not None and self._blobs.exists(facts["path"]) else None
 
     def remove(self, image_id: str) -> DatasetImage:
         """Take the mask of a picture away; versions that name it keep the file. Raises NotFound, Conflict (trash)."""
         image = self._datasets.image(image_id)
         self._datasets.live(image.dataset_id)
+        self.erase(image)
+        self._datasets.changed(image.dataset_id)
+        return image
+
+    def erase(self, image: DatasetImage) -> None:
+        """Take the mask of a picture away without telling open pages. Raises NotFound."""
         before = self.of(image)
         if before is None:
             raise NotFound(f"'{image.filename}' has no mask.")
         self._store.put_metadata(image.dataset_id, {image.id: {KEY: None}})
         self._forget(image.dataset_id, before)
-        self._datasets.changed(image.dataset_id)
-        return image
 
     def _forget(self, dataset_id: str, facts: dict[str, Any] | None, but: str = "") -> None:
         if facts is not None and facts["path"] not in {but, *self._versions.keys_in_versions(dataset_id)}:

@@ -92,6 +92,17 @@ class LoraShelf:
         """Return the file. Raises NotFound."""
         return self._find(name)[1]
 
+    def download(self, name: str, form: str | None = None) -> tuple[str, Path | list[bytes]]:
+        """Return the name to download a LoRA under, and its file; for another `form` (lora_forms.FORMS) than it has,
+        the pieces of the converted file. Raises NotFound, and what `lora_forms.convert` raises.
+        """
+        from dalla import lora_forms, weights
+
+        info, path = self._find(name)
+        if form is None or lora_forms.form_of(weights.read_header(path)) == form:
+            return path.name, path
+        return f"{path.stem}-{form}.safetensors", lora_forms.convert(path, form, family=info.family)
+
     def card(self, name: str) -> LoraCard:
         """Return what stands beside the LoRA; empty when there is nothing."""
         return _read_card(self.path(name).with_suffix(".json"))

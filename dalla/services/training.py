@@ -28,7 +28,8 @@ from dalla.services.characters import Characters
 from dalla.services.file_trash import FileTrash
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
-from dalla.services.training_drive import Drive, Trainer, can_go_on
+from dalla.services.training_changes import changed_wish, changes, with_changes
+from dalla.services.training_drive import Drive, Trainer, can_go_on, state_step
 from dalla.services.training_estimate import Estimates
 from dalla.services.training_plan import Plan, Planner, TrainWish, character_of
 from dalla.services.training_runs import LOG, RunFolder, RunFolders, RunState
@@ -229,7 +230,7 @@ class Training:
         folder = self.folders.folder(job.id)
         state = folder.state()
         note = folder.note() or RunNote.model_validate({**job.payload["note"], "taskId": job.id})
-        config = self.config(job)
+        config = with_changes(job.payload["config"], note.settings)
         last, validations = state.last, state.validations
         losses = [v for v in validations if isinstance(v.get("loss"), int | float)]
         best = min(losses, key=lambda v: v["loss"]) if losses else None
@@ -251,7 +252,7 @@ class Training:
             "preset": config.preset,
             "triggerWord": config.trigger_word or None,
             "step": state.step,
-            "totalSteps": state.steps or config.steps,
+            "totalSteps": note.settings.get("steps") or state.steps or config.steps,
             "epoch": last.get("epoch"),
             "totalEpochs": state.ready.get("epochs"),
             "loss": last.get("loss"),
@@ -315,7 +316,8 @@ class Training:
         return ["resume" if can_go_on(folder) else "retry", "clone", "delete"]
 
     def config(self, job: Job) -> TrainingConfig:
-        return TrainingConfig.model_validate(job.payload["config"])
+        """Return a run's settings as they are now, with what was changed when it was resumed."""
+        return with_changes(job.payload["config"], self._note(job).settings)
 
     def metrics(self, id: str, since: int = 0) -> dict[str, Any]:
         """Return the curves after a step. Raises NotFound."""
@@ -340,18 +342,21 @@ class Training:
         self._note(job, intent="pause")
         return self._jobs.get(id)
 
-    def resume(self, id: str) -> Job:
+    def resume(self, id: str, settings: dict[str, Any] | None = None) -> Job:
         """Go on where it was paused, interrupted or stopped; a pause that was only asked for is taken back.
 
-        Raises Conflict (running, finished), NotFound.
+        `settings` change what a run may change on its way (training_changes.CHANGEABLE). Raises Conflict (running,
+        finished), InvalidInput by field, NotFound.
         """
         job = self.job(id)
         if job.status == "paused":
-            self._note(job, intent=None, keep="checkpoints")
+            self._note(job, intent=None, keep="checkpoints", **self._changed(job, settings))
             job = self.tasks.transition(id, "queued", only_from={"paused"}, message="")
             self._events.publish("task.updated", job.public())
             return job
         if job.status == "running" and self._note(job).intent == "pause":
+            if settings:
+                raise Conflict("The run has not paused yet.", remedy="Wait until it has, then change its settings.")
             self._note(job, intent=None)
             return job
         if job.status in ("failed", "cancelled", "interrupted"):
@@ -361,10 +366,20 @@ class Training:
                     f"There is a LoRA called '{job.payload['config']['name']}' meanwhile.",
                     remedy="Clone the run: it gets a new name.",
                 )
-            if self.folders.folder(id).note() is not None:
-                self._note(job, intent=None, keep="checkpoints")
+            changed = self._changed(job, settings)
+            if changed or self.folders.folder(id).note() is not None:
+                self._note(job, intent=None, keep="checkpoints", **changed)
             return self._jobs.retry(id)
         raise Conflict(f"The training is {job.status}; there is nothing to resume.")
+
+    def _changed(self, job: Job, settings: dict[str, Any] | None) -> dict[str, Any]:
+        """Return the fields of the run's note that `settings` change. Raises InvalidInput by field."""
+        note = self._note(job)
+        done = state_step(self.folders.folder(job.id)) or 0
+        changed = changes(self.config(job), settings or {}, done=done)
+        if not changed:
+            return {}
+        return {"settings": {**note.settings, **changed}, "wish": changed_wish(note.wish, changed)}
 
     def cancel(self, id: str, keep: Keep = "checkpoints") -> Job:
         """Stop it and keep a LoRA, the checkpoints or nothing. Raises Conflict when it has ended, NotFound."""
@@ -491,7 +506,10 @@ class Training:
 def public_config(config: TrainingConfig) -> dict[str, Any]:
     """Return a config as the API shows it: camelCase, folders by their names only."""
     hidden = {"output_folder", "run_folder", "models_folder", "resume_from", "dataset_folder", "base_model"}
-    return config.to_json(exclude=hidden)
+    shown = config.to_json(exclude=hidden)
+    if config.prior_folder:
+        shown["priorFolder"] = Path(config.prior_folder).name
+    return shown
 
 
 def train_task(training: Training) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], list[dict[str, str]]]]:

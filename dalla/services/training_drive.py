@@ -24,6 +24,7 @@ from dalla.records.training import TrainingConfig
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
+from dalla.services.training_changes import with_changes
 from dalla.services.training_estimate import Estimates, native_size
 from dalla.services.training_plan import character_of
 from dalla.services.training_runs import RunFolder, RunFolders
@@ -96,7 +97,7 @@ class Drive:
         job = context.job
         folder = self._folders.folder(job.id)
         note = folder.note() or folder.save_note(RunNote.model_validate({**payload["note"], "taskId": job.id}))
-        config = TrainingConfig.model_validate(payload["config"])
+        config = with_changes(payload["config"], note.settings)
         process = self._trainer.attach(folder.path)
         if process is not None:
             logger.info("The training '%s' was found again", note.name)
@@ -438,7 +439,13 @@ class _Follower:
 
 def can_go_on(folder: RunFolder) -> bool:
     """Whether there is a state on disk that the run can be taken up from."""
-    return any((folder.path / "checkpoints").glob(f"[0-9]*/{KEPT_STATE}"))
+    return state_step(folder) is not None
+
+
+def state_step(folder: RunFolder) -> int | None:
+    """Return the step of the newest state on disk, None when there is none."""
+    states = (folder.path / "checkpoints").glob(f"[0-9]*/{KEPT_STATE}")
+    return max((int(state.parent.name) for state in states if state.parent.name.isdigit()), default=None)
 
 
 def native_of(files: LocalFiles, config: TrainingConfig) -> int:

@@ -109,14 +109,15 @@ class Estimates:
         """Return the figures for a completed config and the set it would train on, and what speaks against it."""
         pictures = report.pictures
         held = config.held_out(len(pictures))
-        per_epoch = math.ceil(report.steps_per_epoch * (len(pictures) - held) / max(1, len(pictures)))
+        share = (len(pictures) - held) / max(1, len(pictures)) / config.processes
+        per_epoch = math.ceil(report.steps_per_epoch * share)
         steps = config.steps or (config.epochs or 1) * max(1, per_epoch)
         time, memory, disk = (
             self._time(config, native, steps),
             self._memory(config, native),
             self._disk(config, native, len(pictures), steps),
         )
-        batch = (config.batch_size or 1) * (config.gradient_accumulation or 1)
+        batch = (config.batch_size or 1) * (config.gradient_accumulation or 1) * config.processes
         return {
             "pictures": len(pictures),
             "heldOut": held,
@@ -131,7 +132,7 @@ class Estimates:
             "time": time,
             "memory": memory,
             "disk": disk,
-            "checks": self._checks(report, memory, disk, time),
+            "checks": self._checks(config, report, memory, disk, time),
         }
 
     def _time(self, config: TrainingConfig, native: int, steps: int) -> dict[str, Any]:
@@ -210,14 +211,24 @@ class Estimates:
             samples = (steps // sample_every + 1) * prompts * 2 * side * side * 1.5
         text = {"sd3": 2.5e6, "flux": 4.2e6, "sdxl": 0.7e6}.get(kind, 0.3e6)
         cache = pictures * (side * side / 64 * 16 * 4 + text) if config.cache_to_disk else 0.0
-        needed = file * ((config.keep_checkpoints or 3) + 2) + state * 2 + samples + cache
-        free = None
-        with contextlib.suppress(OSError):
-            free = shutil.disk_usage(self._data_dir).free
-        return {"neededBytes": int(needed), "freeBytes": free, "fits": None if free is None else needed < free}
+        run = file * ((config.keep_checkpoints or 3) + 2) + state * 2 + samples
+        runs = Path(config.run_folder) if config.run_folder else self._data_dir
+        pictures_in, out = Path(config.dataset_folder), Path(config.output_folder)
+        return _on_disks(
+            [
+                (runs.name, runs, run),
+                (f"{pictures_in.parent.name}/{pictures_in.name}", pictures_in, cache),
+                (out.name, out, file),
+            ]
+        )
 
     def _checks(
-        self, report: SetReport, memory: dict[str, Any], disk: dict[str, Any], time: dict[str, Any]
+        self,
+        config: TrainingConfig,
+        report: SetReport,
+        memory: dict[str, Any],
+        disk: dict[str, Any],
+        time: dict[str, Any],
     ) -> list[dict[str, Any]]:
         """Return what a person should know before the start: {code, level, message, fix}, the worst first."""
         found: list[dict[str, Any]] = []
@@ -232,8 +243,10 @@ class Estimates:
             add(
                 "error",
                 "disk_full",
-                f"The disk has {_size(disk['freeBytes'])} free; this training needs about {_size(disk['neededBytes'])}.",
-                "Free some space, or keep fewer checkpoints and samples.",
+                f"The disk of {' and '.join(disk['folders'])} has {_size(disk['freeBytes'])} free; this training needs about "
+                f"{_size(disk['shareBytes'])} there.",
+                "Free some space on it, or keep fewer checkpoints and samples"
+                + (", or no prepared pictures." if config.cache_to_disk else "."),
             )
         where = "graphics card" if memory["on"] == "gpu" else "computer"
         if memory["fits"] is False:
@@ -264,6 +277,34 @@ class Estimates:
         for row in estimate["checks"]:
             if row["code"] == "disk_full":
                 raise StorageError(row["message"], remedy=row["fix"])
+
+
+def _on_disks(places: list[tuple[str, Path, float]]) -> dict[str, Any]:
+    """Return what (name, folder, bytes) take, each asked on the folder's own disk.
+
+    `neededBytes` is of all; `freeBytes`, `fits`, `folders` (names) and `shareBytes` (what goes there) are of the disk
+    that would be the fullest. None where no disk answers.
+    """
+    disks: dict[int, dict[str, Any]] = {}
+    for name, folder, needed in places:
+        if not needed:
+            continue
+        try:
+            there = folder.absolute()
+            while not there.exists() and there != there.parent:  # it is made when the run begins
+                there = there.parent
+            number, free = os.stat(there).st_dev, shutil.disk_usage(there).free
+        except OSError:
+            continue
+        disk = disks.setdefault(number, {"folders": [], "freeBytes": free, "shareBytes": 0.0})
+        disk["folders"].append(name)
+        disk["shareBytes"] += needed
+    total = int(sum(needed for _, _, needed in places))
+    if not disks:
+        return {"neededBytes": total, "freeBytes": None, "fits": None, "folders": [], "shareBytes": total}
+    tightest = min(disks.values(), key=lambda disk: disk["freeBytes"] - disk["shareBytes"])
+    fits = tightest["shareBytes"] < tightest["freeBytes"]
+    return {"neededBytes": total, **tightest, "shareBytes": int(tightest["shareBytes"]), "fits": fits}
 
 
 def _kind_of(config: TrainingConfig, native: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from dalla.records.character import Character
 from dalla.records.family import FAMILIES
 from dalla.records.image import ModelInfo
 from dalla.records.training import TrainingConfig
+from dalla.records.training_machine import Machine, known, shortcomings
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf, check_new_name
 from dalla.services.training_estimate import native_size
@@ -75,8 +77,16 @@ class Planner:
     """Turns wishes into plans. Writes nothing but uploaded pictures."""
 
     def __init__(
-        self, settings: Settings, files: LocalFiles, sets: TrainingSets, shelf: LoraShelf, characters: Characters
+        self,
+        settings: Settings,
+        files: LocalFiles,
+        sets: TrainingSets,
+        shelf: LoraShelf,
+        characters: Characters,
+        machine: Callable[[], Machine] | None = None,
     ) -> None:
+        """`machine` says what is known of the computer that would train (default: what is certain of this one)."""
+        self._machine = machine or known
         self._settings = settings
         self._files = files
         self._sets = sets
@@ -104,7 +114,9 @@ class Planner:
             )
         trained = max(1, count - config.held_out(count))
         complete = config.complete(family, trained, native_size=native)
-        _refuse(complete)
+        _refuse(complete, self._machine())
+        if complete.prior_folder and complete.prior_weight:
+            self._refuse_empty_prior(complete)
         return Plan(complete, report, model, native, character)
 
     def check(
@@ -112,7 +124,7 @@ class Planner:
     ) -> tuple[TrainingConfig, ModelInfo, int]:
         """Check all that does not depend on the pictures; return (config as said, model, its native size in px).
 
-        Raises InvalidInput by field, NotFound (character), Conflict (name), Unavailable (no model).
+        Raises InvalidInput by field, NotFound (character, folder of class pictures), Conflict (name), Unavailable (no model).
         """
         character = self._characters.get(wish.character_id) if wish.character_id else None
         model, path = self.base_model(wish.base_model, character)
@@ -123,7 +135,7 @@ class Planner:
         else:
             name = self._shelf.free_name(character.name if character else folder.name if folder else "lora", taken)
         config = self._config(wish, character, name, family, path, folder or self._sets.root)
-        _refuse(config)
+        _refuse(config, self._machine())
         return config, model, native_size(family, model.native_size)
 
     def dataset(self, wish: TrainWish, character: Character | None) -> str:
@@ -231,8 +243,11 @@ class Planner:
             trigger = (character.trigger_word if character else None) or suggested_trigger(
                 plain_name(character.name if character else other, "my")
             )
+        params = checked_params(wish.params)
+        if isinstance(prior := params.get("prior_folder"), str):
+            params["prior_folder"] = str(self._prior(prior, folder)) if prior.strip() else None
         values = {
-            **checked_params(wish.params),
+            **params,
             "name": name,
             "base_model": str(model),
             "family": family,
@@ -251,6 +266,27 @@ class Planner:
                 errors.append({"field": _field(where), "message": str(error["msg"]).rstrip(".") + "."})
             detail = f"{errors[0]['field']}: {errors[0]['message']}" if len(errors) == 1 else "Some settings are not acceptable."  # fmt: skip
             raise InvalidInput(detail, errors=errors) from exc
+
+    def _prior(self, name: str, trained: Path) -> Path:
+        """Return the folder of the class pictures: a set like the one that is trained, and another one."""
+        path = self._sets.folder(name, "params.priorFolder")
+        if path == trained:
+            raise InvalidInput.field(
+                "params.priorFolder",
+                "These are the pictures that are trained. The class needs pictures of others.",
+                remedy="Name another folder in training_data/, or none: a trigger word and a class word are enough.",
+            )
+        return path
+
+    def _refuse_empty_prior(self, config: TrainingConfig) -> None:
+        name = Path(config.prior_folder or "").name
+        how = scan_settings(config) | {"trigger_word": "", "masked_loss": False, "repeats": 1}
+        if not self._sets.report(name, **how).pictures:
+            raise InvalidInput.field(
+                "params.priorFolder",
+                f"There is no usable picture in training_data/{name}.",
+                remedy="Put pictures of the class into it, or name no folder: a trigger word and a class word are enough.",
+            )
 
 
 def checked_params(params: dict[str, Any]) -> dict[str, Any]:
@@ -288,13 +324,16 @@ def suggested_trigger(name: str) -> str:
     return f"{word or 'my'}_character"
 
 
-def _refuse(config: TrainingConfig) -> None:
-    found = [{"field": _field(row["field"]), "message": row["message"]} for row in config.problems()]
+def _refuse(config: TrainingConfig, machine: Machine) -> None:
+    """Raise InvalidInput by field for what cannot be trained at all, or not on this machine."""
+    problems, lacking = config.problems(), shortcomings(config, machine)
+    found = [{"field": _field(row["field"]), "message": row["message"]} for row in [*problems, *lacking]]
     if found:
         detail = (
             f"{found[0]['field']}: {found[0]['message']}" if len(found) == 1 else "Some settings are not acceptable."
         )
-        raise InvalidInput(detail, errors=found)
+        remedy = " ".join(dict.fromkeys(row["remedy"] for row in lacking))
+        raise InvalidInput(detail, errors=found, remedy=remedy or None)
 
 
 def _field(name: str) -> str:

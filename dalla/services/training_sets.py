@@ -61,12 +61,13 @@ class TrainingSets:
     # ------------------------------------------------------------ reading
 
     def folder(self, name: str, field: str = "trainingData") -> Path:
-        """Return the folder of a set. Raises InvalidInput for a name that leads elsewhere, NotFound."""
+        """Return the folder of a set. Raises InvalidInput for a name that leads elsewhere, NotFound; both name `field`."""
         if not name or name.startswith(".") or "/" in name or "\\" in name or "\0" in name:
             raise InvalidInput.field(field, "Give the name of one folder in training_data/, without slashes.")
         path = safe_join(self.root, name)
         if not _is(path.is_dir):
-            raise NotFound(f"There is no folder '{name}' in training_data/.")
+            message = f"There is no folder '{name}' in training_data/."
+            raise NotFound(message, errors=[{"field": field, "message": message}])
         return path
 
     def all(self) -> list[dict[str, Any]]:

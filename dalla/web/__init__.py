@@ -27,6 +27,7 @@ def install(app: OpenAPI, settings: Settings) -> None:
         images,
         logs,
         lora,
+        loras,
         media,
         metrics,
         notifications,
@@ -85,7 +86,7 @@ def install(app: OpenAPI, settings: Settings) -> None:
         system,
     ):
         app.register_api(part.bp)
-    app.register_api(lora.shelf)
+    app.register_api(loras.bp)
     app.register_api(storage.bp)
     app.register_api(storage.restart)
     app.register_api(backups.bp)

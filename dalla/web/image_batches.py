@@ -21,7 +21,7 @@ bp = APIBlueprint("image_batches", __name__, url_prefix="/api", abp_tags=[Tag(na
 class BatchBody(RequestBody):
     """Named pictures, or those of a dataset that the filter finds (all of them without one)."""
 
-    operation: str = Field(min_length=1, max_length=50, description="face_crop, analyze, resize, dedupe, upscale, caption, tag; see GET")  # fmt: skip
+    operation: str = Field(min_length=1, max_length=50, description="face_crop, mask_faces, analyze, resize, dedupe, upscale, caption, tag; see GET")  # fmt: skip
     dataset_id: str | None = Field(None, min_length=1, max_length=100)
     image_ids: list[str] | None = Field(None, min_length=1, max_length=100_000)
     filter: dict[str, Any] | None = Field(None, description="Fields of the picture list's query, e.g. {\"kind\": \"original\", \"captioned\": false}")  # fmt: skip

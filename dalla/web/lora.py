@@ -1,9 +1,9 @@
-"""`/api/lora` and `/api/loras`: training LoRAs, the pictures they are trained with, and the LoRAs there are."""
+"""`/api/lora`: training LoRAs, and the pictures they are trained with. The LoRAs there are: loras.py."""
 
 from __future__ import annotations
 
 import json
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from flask import Response, request, send_file
 from flask_openapi3 import FileStorage, Tag
@@ -15,16 +15,16 @@ from dalla.records.base import RequestBody
 from dalla.records.job import Status
 from dalla.services.training_plan import TrainWish
 from dalla.services.training_sets import plain_name
-from dalla.web import etags, problems
+from dalla.web import problems
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import log_text
 from dalla.web.payload import IdPath, ListQuery, PageQuery, accepted, idempotent, plain_list
 
 bp = APIBlueprint("lora", __name__, url_prefix="/api", abp_tags=[Tag(name="LoRA training")])
-shelf = APIBlueprint("loras", __name__, url_prefix="/api/loras", abp_tags=[Tag(name="LoRAs")])
 
 MAX_IMAGES = 200  # as base64 in one call
+B = TypeVar("B", bound=RequestBody)
 
 
 class TrainBody(RequestBody):
@@ -85,6 +85,10 @@ class CancelBody(RequestBody):
     keep: Literal["lora", "checkpoints", "nothing"] = Field("checkpoints", description="What is kept: a LoRA made of the last checkpoint, the checkpoints, or nothing")  # fmt: skip
 
 
+class TrainResumeBody(RequestBody):
+    settings: dict[str, Any] = Field(default_factory=dict, description="What changes from here on: steps, learningRate, textEncoderLearningRate, sampleEvery, samplePrompts, saveEvery, validation {every}, earlyStop")  # fmt: skip
+
+
 class StepPath(RequestBody):
     model_config = ConfigDict(extra="ignore")
     id: str = Field(min_length=1, max_length=100)
@@ -118,19 +122,6 @@ class CaptionBody(RequestBody):
 
 class RestoreBody(RequestBody):
     trash_id: str = Field(min_length=1, max_length=100)
-
-
-class LoraPath(RequestBody):
-    model_config = ConfigDict(extra="ignore")
-    name: str = Field(min_length=1, max_length=200)
-
-
-class LoraPatch(RequestBody):
-    trigger_word: str | None = Field(None, max_length=200)
-    description: str | None = Field(None, max_length=10_000)
-    tags: list[str] | None = Field(None, max_length=200)
-    family: str | None = Field(None, max_length=20)
-    strength: float | None = None
 
 
 # ---------------------------------------------------------------- starting
@@ -223,20 +214,29 @@ def lora_pause(path: IdPath):
     return _run(services().training.pause(path.id)), 202
 
 
-@bp.post("/lora/train/<id>/resume", summary="Go on with a paused, failed, stopped or interrupted run")
+@bp.post(
+    "/lora/train/<id>/resume",
+    summary="Go on with a paused, failed, stopped or interrupted run; `settings` change what may change",
+)
 @idempotent()
 def lora_resume(path: IdPath):
-    return _run(services().training.resume(path.id)), 202, {}
+    return _run(services().training.resume(path.id, _sent(TrainResumeBody).settings)), 202, {}
 
 
 @bp.post("/lora/train/<id>/cancel", summary="Stop a run; `keep` says what becomes of it")
 def lora_cancel(path: IdPath):
-    values = request.get_json(silent=True) if request.content_length else None
+    return _run(services().training.cancel(path.id, _sent(CancelBody).keep)), 202
+
+
+def _sent(model: type[B]) -> B:
+    """Read a body that may be left out altogether. Raises BadRequest (no JSON), InvalidInput by field."""
+    sent = request.get_json(silent=True) if request.content_length else {}
+    if sent is None:
+        raise BadRequest("The body is not JSON.")
     try:
-        body = CancelBody.model_validate(values or {})
+        return model.model_validate(sent)
     except ValidationError as exc:
         raise problems.invalid(exc) from exc
-    return _run(services().training.cancel(path.id, body.keep)), 202
 
 
 @bp.post("/lora/train/<id>/save", summary="Write a checkpoint after the present step")
@@ -364,49 +364,3 @@ def training_data_caption(path: SetFilePath, body: CaptionBody):
 @bp.delete("/lora/training-data/<name>/files/<path:file>", summary="Move a training picture to the trash")
 def training_data_file_delete(path: SetFilePath):
     return {"success": True, "trashId": services().training.sets.delete_picture(path.name, path.file)}
-
-
-# ---------------------------------------------------------------- the shelf
-
-
-@shelf.get("", summary="List the LoRAs, newest first")
-def loras(query: ListQuery):
-    return plain_list(services().training.shelf.all(), query)
-
-
-@shelf.get("/trash", summary="List the deleted LoRAs that can be restored")
-def loras_trash():
-    return {"items": services().training.shelf.trashed()}
-
-
-@shelf.post("/restore", summary="Undo the delete of a LoRA; characters that used it get it back")
-def lora_restore(body: RestoreBody):
-    return services().training.shelf.restore(body.trash_id)
-
-
-@shelf.get("/<name>", summary="Read a LoRA: what its file says, who uses it")
-def lora(path: LoraPath):
-    return etags.answer(services().training.shelf.get(path.name))
-
-
-@shelf.patch("/<name>", summary="Change trigger word, description, tags, family or recommended strength")
-def lora_patch(path: LoraPath, body: LoraPatch):
-    shelf = services().training.shelf
-    with etags.guarded("LoRA", path.name, lambda: shelf.get(path.name)):
-        shelf.update(path.name, body.sent())
-        return etags.answer(shelf.get(path.name))
-
-
-@shelf.delete("/<name>", summary="Move a LoRA to the trash and take it off its characters")
-def lora_delete(path: LoraPath):
-    shelf = services().training.shelf
-    with etags.guarded("LoRA", path.name, lambda: shelf.get(path.name)):
-        return {"success": True, **shelf.delete(path.name)}
-
-
-@shelf.get("/<name>/file", summary="Download a LoRA")
-def lora_file(path: LoraPath):
-    file = services().training.shelf.path(path.name)
-    return send_file(
-        file, mimetype="application/octet-stream", as_attachment=True, download_name=file.name, conditional=True
-    )

@@ -41,6 +41,7 @@ def contents() -> dict[str, Contents]:
         "POST /api/lora/train": both,
         "POST /api/lora/v2/train": both,
         "POST /api/lora/train/{id}/cancel": {"application/json": lora.CancelBody, "required": False},
+        "POST /api/lora/train/{id}/resume": {"application/json": lora.TrainResumeBody, "required": False},
         "POST /api/datasets/plan": plan,
         "POST /api/datasets/import": plan,
         "POST /api/datasets/upload": {"multipart/form-data": imports},

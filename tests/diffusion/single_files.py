@@ -203,6 +203,63 @@ def sd3_transformer(width: int, context: int, pooled: int, layers: int = 2, late
     return out
 
 
+def flux_transformer(width: int, head: int, context: int, pooled: int, channels: int = 64) -> Layout:
+    """One double and one single block, with the guidance of FLUX.1-dev."""
+    out = Layout()
+    for name, size in (("time_in", 256), ("vector_in", pooled), ("guidance_in", 256)):
+        out.layer(f"{name}.in_layer", width, size)
+        out.layer(f"{name}.out_layer", width, width)
+    out.layer("img_in", width, channels)
+    out.layer("txt_in", width, context)
+
+    def scales(key: str) -> None:
+        for name in ("query_norm", "key_norm"):
+            out.tensors[f"{key}.norm.{name}.scale"] = torch.ones(head)
+
+    for side in ("img", "txt"):
+        key = f"double_blocks.0.{side}"
+        out.layer(f"{key}_mod.lin", 6 * width, width)
+        out.layer(f"{key}_attn.qkv", 3 * width, width)
+        scales(f"{key}_attn")
+        out.layer(f"{key}_attn.proj", width, width)
+        out.layer(f"{key}_mlp.0", 4 * width, width)
+        out.layer(f"{key}_mlp.2", width, 4 * width)
+    out.layer("single_blocks.0.modulation.lin", 3 * width, width)
+    out.layer("single_blocks.0.linear1", 7 * width, width)
+    out.layer("single_blocks.0.linear2", width, 5 * width)
+    scales("single_blocks.0")
+    out.layer("final_layer.linear", channels, width)
+    out.layer("final_layer.adaLN_modulation.1", 2 * width, width)
+    return out
+
+
+def t5(width: int, words: int = 64, layers: int = 1) -> Layout:
+    """One head, 64 wide as all of T5-XXL's are."""
+    out = Layout()
+    out.tensors["shared.weight"] = torch.randn(words, width)
+    for n in range(layers):
+        key = f"encoder.block.{n}.layer"
+        for name in "qkv":
+            out.layer(f"{key}.0.SelfAttention.{name}", 64, width, bias=False)
+        out.layer(f"{key}.0.SelfAttention.o", width, 64, bias=False)
+        out.layer(f"{key}.1.DenseReluDense.wi_0", 2 * width, width, bias=False)
+        out.layer(f"{key}.1.DenseReluDense.wi_1", 2 * width, width, bias=False)
+        out.layer(f"{key}.1.DenseReluDense.wo", width, 2 * width, bias=False)
+        for part in (0, 1):
+            out.tensors[f"{key}.{part}.layer_norm.weight"] = torch.ones(width)
+    out.tensors["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"] = torch.randn(32, 1)
+    out.tensors["encoder.final_layer_norm.weight"] = torch.ones(width)
+    return out
+
+
+def models_folder(path: Path) -> Path:
+    """Make a models folder with the one thing no FLUX file carries: T5's tokenizer."""
+    from tests.diffusion import tiny
+
+    tiny.t5_tokenizer().save_pretrained(path / "tokenizers" / "t5")
+    return path
+
+
 def write(family: str, path: Path) -> Path:
     """Write a file that has everything in it. The same family is the same file every time."""
     torch.manual_seed(5)
@@ -218,6 +275,13 @@ def write(family: str, path: Path) -> Path:
             | vae(4, quant=True).under("first_stage_model.")
             | clip(64).under("conditioner.embedders.0.transformer.")
             | open_clip(64).under("conditioner.embedders.1.model.")
+        )
+    elif family == "flux":
+        tensors = (
+            flux_transformer(64, 32, 32, 64).under("model.diffusion_model.")
+            | vae(16, quant=False).under("first_stage_model.")
+            | clip(64).under("text_encoders.clip_l.transformer.")
+            | t5(32).under("text_encoders.t5xxl.transformer.")
         )
     else:
         tensors = (

@@ -252,12 +252,12 @@ def test_a_picture_that_has_gone_costs_the_reading_and_not_the_run(loop: Any) ->
 
 
 def test_of_a_large_set_some_are_taken_evenly() -> None:
-    rows = likeness._spread(list(range(1000)))
+    rows = likeness.spread(list(range(1000)))
     assert len(rows) == likeness.MOST and rows[0] == 0 and rows[-1] > 990 and len(set(rows)) == len(rows)
 
 
 def test_the_pictures_for_the_encoder_are_cut_as_they_are_trained(tmp_path: Path) -> None:
     (tmp_path / "wide.png").write_bytes(png((9, 9, 9), (200, 100)))
     row = SimpleNamespace(file="wide.png", box=(50, 0, 150, 100))
-    assert likeness._read(tmp_path, row, True).size == (100, 100)
-    assert likeness._read(tmp_path, row, False).size == (200, 100)
+    assert likeness.training_picture(tmp_path, row, True).size == (100, 100)
+    assert likeness.training_picture(tmp_path, row, False).size == (200, 100)

@@ -15,25 +15,26 @@ pytest.importorskip("diffusers")
 from PIL import Image  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from dalla.diffusion import single_file  # noqa: E402
+from dalla.diffusion import flux_layout, single_file  # noqa: E402
 from dalla.diffusion.families import family  # noqa: E402
 from dalla.diffusion.generate import Generator, Listener, Task  # noqa: E402
 from dalla.errors import DallaError, NotConfigured, StorageError  # noqa: E402
 from tests.diffusion import single_files  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-NAMES = ["sd15", "sdxl", "sd3"]
+UNET = single_file.UNET
+NAMES = ["sd15", "sdxl", "sd3", "flux"]
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    root = tmp_path_factory.mktemp("single")
+    root = single_files.models_folder(tmp_path_factory.mktemp("single"))
     return {name: single_files.write(name, root / f"{name}.safetensors") for name in NAMES}
 
 
 def draw(name: str, path: Path, **changes: Any) -> tuple[bytes, list[str]]:
     values: dict[str, Any] = {
-        "model": {"name": name, "path": str(path), "family": name}, "prompt": "a cat", "negative_prompt": "a dog",
+        "model": {"name": name, "path": str(path), "family": name, "parts": str(path.parent)}, "prompt": "a cat", "negative_prompt": "a dog",
         "width": 64, "height": 64, "steps": 2, "seed": 1, "sampler": "euler", "scheduler": "normal", "cfg_scale": 3.0,
         "device": "cpu",
     }  # fmt: skip
@@ -53,13 +54,51 @@ def test_draws_and_reads_the_prompt(files: dict[str, Path], name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_weight_of_the_file_is_used(files: dict[str, Path], name: str) -> None:
-    pipe = family(name).load_pipeline(files[name], torch.float16)
-    loaded = sum(
-        p.numel() for part in pipe.components.values() if isinstance(part, torch.nn.Module) for p in part.parameters()
-    )
+    pipe = family(name).load_pipeline(files[name], torch.float16, parts=files[name].parent)
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    loaded = sum({p.data_ptr(): p.numel() for part in parts for p in part.parameters()}.values())  # T5's words are two
     in_file = sum(t.numel() for key, t in load_file(files[name]).items() if not key.endswith("logit_scale"))
     positions = 24 * 24 * 64 if name == "sd3" else 0  # a buffer there, not a parameter
     assert loaded + positions == in_file
+
+
+def test_flux_weights_go_where_their_names_say(files: dict[str, Path]) -> None:
+    """Joined projections are split in order, and the last modulation's halves change places."""
+    wide = load_file(files["flux"])
+    made = flux_layout.to_diffusers({k[len(UNET) :]: t for k, t in wide.items() if k.startswith(UNET)})
+    joined = wide[f"{UNET}double_blocks.0.txt_attn.qkv.weight"]
+    for place, name in enumerate(("add_q_proj", "add_k_proj", "add_v_proj")):
+        part = made[f"transformer_blocks.0.attn.{name}.weight"]
+        assert torch.equal(part, joined[64 * place : 64 * place + 64])
+    linear1 = wide[f"{UNET}single_blocks.0.linear1.weight"]
+    assert torch.equal(made["single_transformer_blocks.0.attn.to_v.weight"], linear1[128:192])
+    assert torch.equal(made["single_transformer_blocks.0.proj_mlp.weight"], linear1[192:])
+    shift, scale = wide[f"{UNET}final_layer.adaLN_modulation.1.weight"].chunk(2)
+    assert torch.equal(made["norm_out.linear.weight"], torch.cat([scale, shift]))
+
+
+def test_a_flux_file_of_the_published_size_is_measured_so() -> None:
+    shapes = {
+        "img_in.weight": (3072, 64), "txt_in.weight": (3072, 4096), "vector_in.in_layer.weight": (3072, 768),
+        "guidance_in.in_layer.weight": (3072, 256), "double_blocks.0.img_attn.norm.query_norm.scale": (128,),
+        **{f"double_blocks.{n}.img_attn.qkv.weight": (9216, 3072) for n in range(19)},
+        **{f"single_blocks.{n}.linear2.weight": (3072, 15360) for n in range(38)},
+    }  # fmt: skip
+    assert flux_layout.measure(shapes) == {
+        "patch_size": 1, "in_channels": 64, "num_layers": 19, "num_single_layers": 38, "attention_head_dim": 128,
+        "num_attention_heads": 24, "joint_attention_dim": 4096, "pooled_projection_dim": 768, "guidance_embeds": True,
+        "axes_dims_rope": (16, 56, 56),
+    }  # fmt: skip
+
+
+def test_a_flux_file_in_another_number_format_is_refused_and_not_read_wrongly(
+    files: dict[str, Path], tmp_path: Path
+) -> None:
+    scaled = single_files.models_folder(tmp_path) / "scaled.safetensors"
+    extra = {f"{UNET}double_blocks.0.img_attn.qkv.scale_weight": torch.ones(1)}
+    save_file(load_file(files["flux"]) | extra, scaled)
+    with pytest.raises(StorageError, match="scale_weight"):
+        family("flux").load_pipeline(scaled, torch.float32, parts=tmp_path)
 
 
 def test_velocity_models_are_recognised_by_their_mark(files: dict[str, Path], tmp_path: Path) -> None:

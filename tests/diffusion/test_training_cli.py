@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ pytest.importorskip("diffusers")
 
 import train_lora  # noqa: E402
 from dalla.diffusion.training import parallel  # noqa: E402
+from dalla.engines.trainer import LAUNCHER, Trainer  # noqa: E402
+from dalla.errors import Cancelled  # noqa: E402
 from tests.diffusion import character, tiny  # noqa: E402
 
 pytestmark = [
@@ -181,6 +184,91 @@ def test_two_processes_train_one_lora(options: list[str], tmp_path: Path, monkey
     assert [p.name for p in sorted((tmp_path / "loras").glob("*.safetensors"))] == ["luna.safetensors"]
     told = [json.loads(line)["event"] for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
     assert told.count("ready") == 1 and told.count("done") == 1
+
+
+def launched(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_accelerate_starts_two_processes_that_train_one_lora(options: list[str], tmp_path: Path) -> None:
+    """Really through its launcher, as the dashboard calls it (its word for several processes is `--multi_gpu`)."""
+    character.write(tmp_path / "luna", 4)
+    ended = launched(*LAUNCHER, "2", "train_lora.py", *options, "--batch-size", "1")
+    assert ended.returncode == 0, ended.stdout
+    assert [p.name for p in sorted((tmp_path / "loras").iterdir())] == ["luna.json", "luna.safetensors"]
+    told = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert [e["event"] for e in told].count("ready") == 1 and told[-1]["event"] == "done"
+    ready = next(e for e in told if e["event"] == "ready")
+    assert (ready["pictures"], ready["stepsPerEpoch"]) == (4, 2)  # two processes take four pictures in two steps
+    assert ended.stdout.count("Done:") == 1 and told[-1]["report"]["steps"] == 2
+
+
+@pytest.mark.slow
+def test_accelerate_with_cpu_is_one_process_and_one_lora(options: list[str], tmp_path: Path) -> None:
+    """Without MPI `--cpu` starts one process, however many are asked for; nobody waits for the others."""
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "train_lora.py"]
+    ended = launched(*command, *options)
+    assert ended.returncode == 0, ended.stdout
+    assert [p.name for p in sorted((tmp_path / "loras").iterdir())] == ["luna.json", "luna.safetensors"]
+
+
+@pytest.mark.slow
+def test_a_refusal_in_several_processes_is_told_once(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.log").touch()
+    ended = launched(*LAUNCHER, "2", "train_lora.py", *options, "--optimizer", "adamw8bit")
+    assert ended.returncode != 0
+    told = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert [(e["event"], [row["field"] for row in e["errors"]]) for e in told] == [("error", ["optimizer"])]
+
+
+@pytest.mark.slow
+def test_the_dashboard_stops_two_processes_in_order(options: list[str], tmp_path: Path) -> None:
+    """The one that saves is not ended by the launcher because the other has left already."""
+    args = train_lora.parser().parse_args([*options, "--steps", "100000", "--batch-size", "1"])
+    values = train_lora.read_config(args).with_(processes=2, run_folder=str(tmp_path / "run")).model_dump(mode="json")
+    trainer = Trainer(environ={"OMP_NUM_THREADS": "1"}, cancel_seconds=120, term_seconds=60)
+    process = trainer.start(values, tmp_path / "run")
+    told: list[dict[str, Any]] = []
+
+    def check() -> None:
+        if sum(event["event"] == "step" for event in told) >= 2:
+            raise Cancelled("stop")
+
+    try:
+        with pytest.raises(Cancelled):
+            process.follow(told.append, check)
+        end = process.cancel(told.append)
+    finally:
+        process._force(told.append)
+    assert end.kind == "cancelled" and end.event["event"] == "cancelled", (end, told[-3:])
+    assert (tmp_path / "run" / end.event["kept"]).is_file()
+    assert not list((tmp_path / "loras").glob("*.safetensors"))
+    assert trainer.attach(tmp_path / "run") is None
+
+
+@pytest.mark.parametrize(("code", "leaves", "waits"), [(0, 0, False), (130, 0, False), (2, 2, True), (1, 1, True)])
+def test_another_process_than_the_first_lets_it_tell_the_end(
+    code: int, leaves: int, waits: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher ends all processes when one fails. A stop is no failure: the first is still saving."""
+    waited: list[float] = []
+    monkeypatch.setattr(train_lora.time, "sleep", waited.append)
+    assert train_lora._leave(code) == leaves and bool(waited) == waits
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a parent's id never changes there")
+def test_a_process_whose_launcher_is_gone_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    parents = iter([7, 7, 7, 1])
+    monkeypatch.setattr(train_lora.os, "getppid", lambda: next(parents))
+    raised = threading.Event()
+    signals: list[int] = []
+    monkeypatch.setattr(train_lora.signal, "raise_signal", lambda number: (signals.append(number), raised.set()))
+    train_lora._end_with_the_launcher(seconds=0.001)
+    assert raised.wait(20) and signals == [train_lora.signal.SIGTERM]
 
 
 def _free_port() -> int:

@@ -1,7 +1,8 @@
-"""Learning itself: twelve drawn pictures, the starter model, the CPU. Not "it ran": it learned."""
+"""Learning itself: the demo character, the starter model, the CPU. Not "it ran": it learned."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ pytest.importorskip("diffusers")
 from dalla.diffusion.families import family  # noqa: E402
 from dalla.diffusion.loras import Loras, Use  # noqa: E402
 from dalla.diffusion.sampling import build_scheduler  # noqa: E402
+from dalla.diffusion.training.run import run  # noqa: E402
+from dalla.records.training import TrainingConfig  # noqa: E402
 from tests.diffusion import character  # noqa: E402
-from tests.diffusion.training_kit import Ran, train  # noqa: E402
+from tests.diffusion.training_kit import Ran  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,7 +25,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
-STARTER = Path(__file__).parents[2] / "models" / "starter"
+ROOT = Path(__file__).parents[2]
+STARTER, DEMO = ROOT / "models" / "starter", ROOT / "training_data" / "demo"
 PROMPTS = [
     f"{character.TRIGGER}, a woman, smiling, wearing a red hoodie, blue background",
     f"{character.TRIGGER}, a woman, surprised, wearing a yellow t-shirt, gray background",
@@ -35,13 +39,19 @@ PROMPTS = [
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The demo character with the quick preset, as a newcomer trains her."""
     root = tmp_path_factory.mktemp("luna")
-    return train(
-        STARTER, character.write(root / "luna", 10), root, name="luna", trigger_word=character.TRIGGER,
-        class_word="woman", preset="quick", steps=90, batch_size=4, resolution=128, rank=8, learning_rate=5e-3,
-        targets="full", conv_rank=8, warmup=0.05, lr_scheduler="cosine", caption_dropout=0.05,
-        validation={"count": 2, "every": 45, "timesteps": 4, "noises": 2},
+    demo = shutil.copytree(DEMO, root / "demo", ignore=shutil.ignore_patterns(".*"))
+    events: list[dict[str, Any]] = []
+    code = run(
+        TrainingConfig(
+            name="luna", base_model=str(STARTER), dataset_folder=str(demo), run_folder=str(root / "run"),
+            output_folder=str(root / "loras"), trigger_word=character.TRIGGER, class_word="woman", preset="quick",
+            sample_every=0, device="cpu", validation={"count": 2, "every": 80, "timesteps": 4, "noises": 2},
+        ),
+        listener=events.append,
     )  # fmt: skip
+    return Ran(code, events, root)
 
 
 def test_the_error_on_pictures_it_never_saw_falls(trained: Ran) -> None:
@@ -59,12 +69,22 @@ def test_the_error_on_pictures_it_never_saw_falls(trained: Ran) -> None:
 
 def test_the_delivered_checkpoint_is_the_last_or_the_lowest(trained: Ran) -> None:
     readings = {e["step"]: e["loss"] for e in trained.of("validation") if e["step"]}
-    assert list(readings) == [45, 90]
+    assert list(readings) == [80, 160]
     lowest = min(readings, key=lambda step: readings[step])
-    assert trained.last["step"] in (90, lowest)
+    assert trained.last["step"] in (160, lowest)
     assert trained.last["best"] == (trained.last["step"] == lowest)
     assert trained.last["report"]["verdict"]["recommendedStep"] == trained.last["step"]
     assert [e["step"] for e in trained.of("checkpoint") if e["best"]][-1] == lowest
+
+
+def test_the_report_sees_the_new_hair_with_the_trigger_word(trained: Ran) -> None:
+    found = trained.last["report"]["pictures"]["colours"]
+    assert found["measured"] and found["sound"]
+    assert sum(right for right, _ in found["base"].values()) >= 11, found
+    assert (found["hair"]["left"], found["hair"]["right"]) == ("green", "purple")
+    assert found["hair"]["agree"] >= 3, found
+    assert found["withTrigger"]["background"][0] >= 2, found
+    assert all(note in trained.last["report"]["verdict"]["hints"] for note in found["notes"])
 
 
 def test_the_hair_of_the_same_seeds_turns(trained: Ran) -> None:

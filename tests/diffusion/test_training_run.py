@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -19,16 +18,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from PIL import Image  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 from dalla.diffusion.training import checkpoints, setup  # noqa: E402
 from dalla.diffusion.training import loop as loop_module  # noqa: E402
 from dalla.diffusion.training import run as run_module  # noqa: E402
-from dalla.diffusion.training.events import Controls, Events, RunLock  # noqa: E402
+from dalla.diffusion.training.events import Events, RunLock  # noqa: E402
 from dalla.errors import Conflict  # noqa: E402
 from tests.diffusion import single_files, tiny  # noqa: E402
-from tests.diffusion.training_kit import config, train  # noqa: E402
+from tests.diffusion.training_kit import AskAt, config, noise_pictures, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -44,35 +42,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
-    rng = random.Random(1)
-    for number in range(5):
-        image = Image.new("RGB", (8, 8))
-        image.putdata([tuple(rng.randrange(256) for _ in range(3)) for _ in range(64)])
-        image.resize((64, 64), Image.Resampling.NEAREST).save(root / f"{number}.png")
-        (root / f"{number}.txt").write_text(f"zorvex, a cat, number {number}")
-    return root
+    return noise_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(autouse=True)
 def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dalla.diffusion.training.events.STEP_LINES_PER_SECOND", 1e12)
-
-
-class AskAt(Controls):
-    """Create control files when the run has come to a step."""
-
-    def __init__(self, folder: Path, asks: dict[int, str]) -> None:
-        super().__init__(folder)
-        self._asks, self._folder_, self._polls = asks, folder, 0
-
-    def poll(self) -> set[str]:
-        # One poll before the model is loaded and some while it is; then one before each step.
-        lines = (self._folder_ / "events.jsonl").read_text().splitlines()
-        steps = sum('"event": "step"' in line for line in lines)
-        if any('"event": "ready"' in line for line in lines) and steps in self._asks:
-            (self._folder_ / self._asks.pop(steps)).touch()
-        return super().poll()
 
 
 def files(folder: Path) -> list[str]:
@@ -86,6 +61,7 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(model: Path, pictures: Pat
     options: dict[str, Any] = {
         "steps": 4, "lr_scheduler": "cosine", "warmup": 2, "caption_dropout": 0.3, "shuffle_captions": True, "ema": True,
         "gradient_accumulation": 2, "validation": {"count": 1, "every": 2}, "noise_offset": 0.05,
+        "sample_every": 2, "sample_steps": 1,
     }  # fmt: skip
     whole = train(model, pictures, tmp_path / "a", **options)
     assert whole.code == 0
@@ -107,6 +83,9 @@ def test_resumed_equals_uninterrupted_to_the_last_bit(model: Path, pictures: Pat
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
     assert whole.last["step"] == second.last["step"]
     assert whole.last["report"]["verdict"] == second.last["report"]["verdict"]
+    pictures_of = [ran.last["report"]["pictures"] for ran in (whole, second)]
+    assert pictures_of[0]["similarity"]["base"] is not None and pictures_of[0] == pictures_of[1]
+    assert {e["step"] for e in second.of("sample")} == {2, 4}  # the base model's were there already
 
 
 def test_a_resumed_run_uses_the_new_settings_and_refuses_other_layers(
@@ -342,7 +321,7 @@ def test_a_file_that_is_not_what_was_trained_is_not_delivered(
         ({"family": "flux"}, "sd15"),
         ({"prior_weight": 1.0, "class_word": ""}, "class"),
         ({"optimizer": "adamw8bit"}, "adamw"),
-        ({"quantize": "nf4"}, "bitsandbytes"),
+        ({"quantize": "nf4"}, "NVIDIA"),
     ],
 )
 def test_bad_settings_are_told_before_the_first_step(
@@ -370,10 +349,11 @@ def test_models_that_are_none(model: Path, pictures: Path, tmp_path: Path) -> No
     assert told.code == 2 and "no picture" in told.last["detail"]
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd3", "flux"])
 def test_a_single_file_is_trained_like_a_folder(family: str, pictures: Path, tmp_path: Path) -> None:
-    file = single_files.write(family, tmp_path / f"{family}.safetensors")
-    ran = train(file, pictures, tmp_path)
+    models = single_files.models_folder(tmp_path / "models")
+    file = single_files.write(family, models / f"{family}.safetensors")
+    ran = train(file, pictures, tmp_path, models_folder=str(models))
     assert ran.of("ready")[0]["family"] == family
     assert any(tensor.any() for key, tensor in load_file(ran.lora).items() if "up" in key or "lora_B" in key)
 

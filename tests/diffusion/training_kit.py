@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from dalla.diffusion.training import setup
 from dalla.diffusion.training.events import Controls
@@ -40,6 +43,33 @@ class Ran:
     @property
     def losses(self) -> list[tuple[int, float]]:
         return [(e["step"], e["loss"]) for e in self.of("step")]
+
+
+class AskAt(Controls):
+    """Create control files when the run has come to a step: {step: name of the file}."""
+
+    def __init__(self, folder: Path, asks: dict[int, str]) -> None:
+        super().__init__(folder)
+        self._asks, self._folder_ = asks, folder
+
+    def poll(self) -> set[str]:
+        # One poll before the model is loaded and some while it is; then one before each step.
+        lines = (self._folder_ / "events.jsonl").read_text().splitlines()
+        steps = sum('"event": "step"' in line for line in lines)
+        if any('"event": "ready"' in line for line in lines) and steps in self._asks:
+            (self._folder_ / self._asks.pop(steps)).touch()
+        return super().poll()
+
+
+def noise_pictures(folder: Path, count: int = 5) -> Path:
+    """Write pictures of 64 px with captions into a folder that is there; return it."""
+    rng = random.Random(1)
+    for number in range(count):
+        image = Image.new("RGB", (8, 8))
+        image.putdata([tuple(rng.randrange(256) for _ in range(3)) for _ in range(64)])
+        image.resize((64, 64), Image.Resampling.NEAREST).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"zorvex, a cat, number {number}")
+    return folder
 
 
 def config(model: Path, pictures: Path, root: Path, **changes: Any) -> TrainingConfig:

@@ -90,6 +90,22 @@ def run_of(**changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def report_of(**pictures: Any) -> dict[str, Any]:
+    """What a run on the starter model tells when it ends."""
+    colours = {"measured": True, "sound": True, "trigger": True, "notes": [], "text": "11 of 12 colours are as asked for.",
+               "base": {"background": [4, 4], "hair": [4, 4], "clothes": [4, 4]},
+               "lora": {"background": [4, 4], "hair": [3, 4], "clothes": [4, 4]},
+               "withTrigger": {"background": [4, 4], "clothes": [3, 4]},
+               "hair": {"left": "green", "right": "purple", "pictures": 8, "agree": 3, "of": 4}}  # fmt: skip
+    nearest = [{"index": 0, "file": "3.png", "similarity": 0.987, "copy": True},
+               {"index": 1, "file": "5.png", "similarity": 0.41, "copy": False}]  # fmt: skip
+    found = {"colours": colours, "nearest": nearest, "copies": 1, "drift": {"withTrigger": 0.2, "withoutTrigger": 0.03},
+             "similarity": {"base": 0.1, "lora": 0.6, "trainingAmongThemselves": 0.72}}  # fmt: skip
+    verdict = {"level": "learned", "text": "It learned.", "reason": "", "hints": ["A hint."]}
+    reading = {"base": 0.2, "loss": 0.14, "change": -0.3, "improved": 7, "pairs": 8}
+    return {"step": 50, "verdict": verdict, "readings": {"heldOut": reading}, "pictures": {**found, **pictures}}
+
+
 class Pretend:
     """Answers for one run in place of the app; remembers what was asked of it."""
 
@@ -287,7 +303,19 @@ def test_stopping_asks_what_is_kept(page: Any, world: World) -> None:
     pretend.run = run_of(status="cancelled", actions=["resume", "clone", "delete"])
     dialog.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".lo-head .badge")).to_have_text("Stopped")
-    assert pretend.asked == [("POST", "/cancel", {"keep": "lora"})]
+    assert pretend.asked.pop() == ("POST", "/cancel", {"keep": "lora"})
+
+    page.get_by_role("button", name="Edit and resume").click()
+    dialog = page.get_by_role("dialog", name="Edit and resume: luna-2")
+    expect(dialog.get_by_label("Learning rate", exact=True)).to_have_value("0.001")
+    dialog.get_by_label("Steps", exact=True).fill("many")
+    dialog.get_by_role("button", name="Resume").click()
+    expect(dialog.get_by_text("This must be a number.")).to_be_visible()
+    dialog.get_by_label("Steps", exact=True).fill("200")
+    pretend.run = run_of(status="queued", totalSteps=200, actions=["cancel"])
+    page.keyboard.press("Enter")
+    expect(page.locator(".lo-head .badge")).to_have_text("Waiting")
+    assert pretend.asked == [("POST", "/resume", {"settings": {"steps": 200}})]
 
 
 @pytest.mark.parametrize(("status", "says"), [("failed", "Choose a smaller"), ("interrupted", "last checkpoint")])
@@ -298,7 +326,7 @@ def test_a_bad_end_says_why_and_what_to_try(page: Any, world: World, status: str
     page.goto(f"/lora.html?run={ID}")
     expect(page.locator(".lo-trouble")).to_contain_text(says)
     pretend.run = run_of(status="queued", actions=["cancel"])
-    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Resume", exact=True).click()
     expect(page.locator(".lo-head .badge")).to_have_text("Waiting")
     assert pretend.asked == [("POST", "/resume", None)]
 
@@ -339,12 +367,8 @@ def test_a_run_says_whether_the_samples_look_like_the_pictures(page: Any, world:
     faces = {"measured": True, "band": "strong", "text": "The face is clearly the one.", "notes": ["Nearly 3.png again."],
              "samples": [sample], "similarity": {"lora": 0.71, "base": None, "training": 0.8}, "pictures": 9}  # fmt: skip
     images = {"measured": False, "text": "There is no image encoder.", "notes": [], "samples": [], "pictures": 0}
-    report = {
-        "verdict": {"level": "learned", "text": "It learned."},
-        "readings": {},
-        "pictures": {"likeness": {"faces": faces, "images": images}},
-    }
-    Pretend(page, run_of(status="completed", report=report, actions=["clone"]))
+    likeness = {"faces": faces, "images": images}
+    Pretend(page, run_of(status="completed", report=report_of(likeness=likeness), actions=["clone"]))
     page.goto(f"/lora.html?run={ID}")
     told = page.locator(".lo-likeness")
     expect(told.get_by_role("heading", name="Does it look like the pictures?")).to_be_visible()
@@ -355,6 +379,21 @@ def test_a_run_says_whether_the_samples_look_like_the_pictures(page: Any, world:
     row = told.get_by_role("row").nth(1)
     expect(row).to_contain_text("0.71")
     expect(row).to_contain_text("nearly the same")
+    expect(told).to_have_count(1)
+
+    told = page.locator(".lo-report")
+    expect(told).to_contain_text("1 of 2 samples is nearly a training picture again: 3.png.")
+    pairs = told.locator(".lo-nearest li")
+    expect(pairs.nth(0)).to_contain_text("similarity 0.99 · nearly the same")
+    expect(pairs.nth(1)).not_to_contain_text("nearly")
+    for picture_of in ("Sample 1: prompt 0", "Training picture 3.png"):
+        image = pairs.nth(0).get_by_role("img", name=picture_of)
+        image.scroll_into_view_if_needed()
+        page.wait_for_function("e => e.complete && e.naturalWidth > 0", arg=image.element_handle())
+    expect(told).to_contain_text("without it by 3 %: it keeps to its word.")
+    expect(told.get_by_role("heading", name="Does the model still follow prompts?")).to_be_visible()
+    hair = told.get_by_role("region", name="Colours as asked for").get_by_role("row").filter(has_text="Hair")
+    expect(hair).to_contain_text("3 of 4 as in the pictures")
 
 
 def test_a_dataset_is_chosen_by_the_address_and_named_in_the_request(page: Any, world: World) -> None:
@@ -435,11 +474,7 @@ def test_a_lora_is_edited_given_and_deleted_with_undo(page: Any, world: World) -
 
 def views(page: Any, view: str) -> None:
     if view == "run":
-        verdict = {"level": "learned", "text": "It learned.", "reason": "", "hints": ["A hint."]}
-        reading = {"base": 0.2, "loss": 0.14, "change": -0.3, "improved": 7, "pairs": 8}
-        Pretend(
-            page, run_of(report={"verdict": verdict, "readings": {"heldOut": reading}}, actions=["pause", "cancel"])
-        )
+        Pretend(page, run_of(report=report_of(), actions=["pause", "cancel"]))
         page.goto(f"/lora.html?run={ID}")
         expect(page.locator("loss-chart svg.lc-svg")).to_be_visible()
         page.get_by_text("As a table").click()

@@ -3,7 +3,7 @@
     COMFYUI_TEST_URL=http://127.0.0.1:8188 python -m pytest tests/engines/test_comfyui_live.py -m live
 
 With small models and one fixed prompt, as FLUX and SD3 read a new text for a minute on a CPU.
-COMFYUI_TEST_FAMILIES=sd15,sdxl leaves families out.
+COMFYUI_TEST_FAMILIES=sd15,sdxl leaves families out. LoRAs: test_comfyui_live_loras.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from PIL import Image
 
 from dalla.engines.images.comfyui import ComfyUIEngine
 from dalla.errors import Cancelled, DallaError
-from dalla.records.character import LoraUse
 from dalla.records.family import FAMILIES
 from dalla.records.image import ImageRequest, ModelInfo, UpscaleRequest
 from tests.engines.comfy_kit import Report, settings_for
@@ -96,19 +95,6 @@ def test_a_picture_to_start_from_and_a_batch(engine: ComfyUIEngine, family: str)
     made = engine.generate(request(model_of(engine, family), init_image=start, denoise=0.5, batch_size=2), Report())
     assert len({pixels(start), *map(pixels, made.images)}) == 3
     assert made.seeds[1] == made.seeds[0] + 1
-
-
-@pytest.mark.parametrize("family", list(FAMILIES))
-def test_a_lora_changes_the_picture(engine: ComfyUIEngine, family: str) -> None:
-    model = model_of(engine, family)
-    loras = [lora for lora in engine.loras() if lora.family == family and "peft" not in lora.name]
-    if not loras:
-        pytest.skip(f"the server has no LoRA for {family}")
-    asked = request(model)
-    plain = pixels(engine.generate(asked, Report()).images[0])
-    for lora in loras:
-        with_it = request(model, seed=asked.seed, loras=(LoraUse(name=lora.name),))
-        assert pixels(engine.generate(with_it, Report()).images[0]) != plain, lora.name
 
 
 def test_both_ways_to_enlarge(engine: ComfyUIEngine) -> None:

@@ -16,7 +16,9 @@ import psutil
 import pytest
 
 from dalla.engines import trainer as module
-from dalla.engines.trainer import EventTail, Trainer, how_it_ended, lock_is_held, log_tail
+from dalla.engines.trainer import Trainer
+from dalla.engines.trainer_ends import how_it_ended
+from dalla.engines.trainer_files import EventTail, lock_is_held, log_tail
 from dalla.errors import Cancelled, Conflict
 from dalla.settings import ROOT
 
@@ -187,6 +189,83 @@ def test_a_trainer_without_a_sign_of_life_is_ended(tmp_path, folder):
     end = ended(thread, box)
     assert end.kind == "silent" and "sign of life" in end.detail
     assert not process.is_alive
+
+
+# ---------------------------------------------------------------- several processes
+
+LAUNCH = """
+    import os, signal, subprocess, sys
+    from pathlib import Path
+    stubborn, count, script, *rest = sys.argv[1:]
+    pids = Path(rest[-1]).with_name("pids")
+    first = subprocess.Popen([sys.executable, script, *rest], start_new_session=True)
+    others = [
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"], start_new_session=True)
+        for _ in range(int(count) - 1)
+    ]
+    if stubborn == "yes":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    pids.write_text(" ".join(str(p.pid) for p in (first, *others)))
+    code = first.wait()
+    for process in others:
+        process.kill()
+    sys.exit(1 if code else 0)
+"""
+
+
+def launched(tmp_path, stubborn="no", how=None, **options):
+    """A trainer whose launcher starts the stand-in and other processes, all in sessions of their own, as torch does."""
+    script = tmp_path / "launch.py"
+    script.write_text(textwrap.dedent(LAUNCH))
+    return make(how, launcher=[sys.executable, str(script), stubborn], **options)
+
+
+def at_work(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_one_process_needs_no_launcher_and_several_get_it(tmp_path, folder):
+    trainer = launched(tmp_path)
+    assert trainer.start(config(tmp_path, folder), folder).follow(lambda e: None, lambda: None).kind == "done"
+    assert not (folder / "pids").exists()
+    events = Events()
+    process = trainer.start({**config(tmp_path, folder), "processes": 3}, folder)
+    assert process.follow(events, lambda: None).kind == "done"
+    assert len((folder / "pids").read_text().split()) == 3 and events.kinds().count("done") >= 1
+    assert module.LAUNCHER[:3] == (sys.executable, "-m", "accelerate.commands.launch")
+    assert module.LAUNCHER[-1] == "--num_processes"
+
+
+def test_a_failure_behind_a_launcher_keeps_its_reason(tmp_path, folder):
+    """The launcher's own exit code says nothing; the trainer's last word does."""
+    how = {"end": "error", "exit": 3, "code": "out_of_memory", "detail": "No memory left."}
+    process = launched(tmp_path, how=how).start({**config(tmp_path, folder), "processes": 2}, folder)
+    end = process.follow(lambda e: None, lambda: None)
+    assert (end.kind, end.detail, end.exit_code) == ("out_of_memory", "No memory left.", 1)
+
+
+def test_killing_a_launched_run_ends_every_process_of_it(tmp_path, folder):
+    events = Events()
+    trainer = launched(tmp_path, "yes", {"hold": 1, "deaf": True}, cancel_seconds=0.2, term_seconds=0.2)
+    process = trainer.start({**config(tmp_path, folder), "processes": 3}, folder)
+
+    def check():
+        if "step" in events.kinds() and (folder / "pids").exists():
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        process.follow(events, check)
+    pids = [process.pid, *map(int, (folder / "pids").read_text().split())]
+    assert len(pids) == 4 and all(map(at_work, pids))
+    assert process.cancel(events).kind == "cancelled"
+    end = time.monotonic() + 20
+    while left := [pid for pid in pids if at_work(pid)]:
+        assert time.monotonic() < end, left
+        time.sleep(0.01)
+    assert not lock_is_held(folder / "run.lock")
 
 
 PARENT = """

@@ -7,6 +7,8 @@ import { joined } from "../../static/js/pages/lora/log.js";
 import { gridOf } from "../../static/js/pages/lora/samples.js";
 import { cropView } from "../../static/js/pages/lora/pictures.js";
 import * as f from "../../static/js/pages/lora/form.js";
+import * as e from "../../static/js/pages/lora/edit.js";
+import { report } from "../../static/js/pages/lora/report.js";
 
 const { actLabel, appended, bestSample, fits } = w;
 const field = (name) => p.FIELDS.find((f) => f.name === name);
@@ -188,6 +190,87 @@ test("samples by step and prompt; what was drawn without the trigger word stands
 test("a long log is cut at a line", () => {
   assert.equal(joined("one\n", "two\n"), "one\ntwo\n");
   assert.equal(joined("first line\n", "second line\n", 15), "second line\n");
+});
+
+// ---------------------------------------------------------------- what came out
+
+const ran = (pictures, more = {}) => ({ trainingData: "my set", samples: [{ step: 9, index: 0, prompt: "a <b>", fileUrl: "/s/9_0.png" }, { step: 5, index: 1, prompt: "old", fileUrl: "/s/5_1.png" }], report: { step: 9, verdict: { level: "learned", text: "It learned." }, readings: {}, pictures }, ...more });
+
+test("copies are counted and named, and none are said to be none", () => {
+  const near = [{ index: 0, file: "3.png", similarity: 0.99, copy: true }, { index: 1, file: "4.png", similarity: 0.4, copy: false }];
+  const told = w.copiesText({ copies: 1, nearest: near });
+  assert.equal(told.tone, "warn");
+  assert.match(told.text, /^1 of 2 samples is nearly a training picture again: 3\.png\. Fewer steps/);
+  assert.match(w.copiesText({ copies: 2, nearest: near.map((row) => ({ ...row, copy: true })) }).text, /^2 of 2 samples are .*3\.png, 4\.png/);
+  assert.deepEqual([w.copiesText({ copies: 0, nearest: near }).tone, w.copiesText({ copies: 0, nearest: near }).text.slice(0, 19)], ["good", "No sample is a copy"]);
+});
+
+test("every sample stands beside the training picture it is most like", () => {
+  const nearest = [{ index: 0, file: "a b/3.png", similarity: 0.987, copy: true }, { index: 1, file: "4.png", similarity: 0.4, copy: false }];
+  const text = String(report(ran({ nearest, copies: 1, similarity: { base: -0.1, lora: 0.6, trainingAmongThemselves: null } })));
+  assert.match(text, /src="\/s\/9_0\.png" alt="Sample 1: a &lt;b&gt;"/);
+  assert.match(text, /src="\/api\/lora\/training-data\/my%20set\/files\/a%20b\/3\.png\?size=s" alt="Training picture a b\/3\.png"/);
+  assert.match(text, /similarity 0\.99 · <strong>nearly the same/);
+  assert.match(text, /no picture kept.*Sample 2/s, "a sample of another step would be a wrong picture");
+  assert.equal(text.match(/<strong>nearly the same/g).length, 1);
+  assert.match(text, /On average 0\.60 with the LoRA, −0\.10 without it\./);
+});
+
+test("drift is one sentence with its numbers", () => {
+  const told = (withTrigger, withoutTrigger) => w.driftText({ withTrigger, withoutTrigger });
+  assert.deepEqual(told(0.2, 0.02), { tone: "good", text: "With the trigger word the samples change by 20 %, without it by 2 %: it keeps to its word." });
+  assert.equal(told(0.2, 0.12).tone, "warn");
+  assert.match(told(0.2, 0.19).text, /changes every picture/);
+  assert.equal(told(0, 0).tone, "good");
+  assert.match(String(report(ran({ drift: { withTrigger: 0.2, withoutTrigger: 0.02 } }))), /keep to its trigger word\?.*it keeps to its word/s);
+});
+
+test("the colours asked for are told in a table, with the trigger word only where there is one", () => {
+  const counts = { background: [4, 4], hair: [3, 4], clothes: [2, 4] };
+  const found = { measured: true, sound: true, trigger: true, notes: [], text: "11 of 12 colours.", base: counts, lora: counts, withTrigger: { background: [1, 4], clothes: [4, 4] }, hair: { left: "green", right: "purple", agree: 3, of: 4, pictures: 12 } };
+  const text = String(report(ran({ colours: found })));
+  for (const part of [/still follow prompts/, /11 of 12 colours\./, /is-good/, /3 of 4 as in the pictures/, />1 of 4</]) assert.match(text, part);
+  assert.match(String(report(ran({ colours: { ...found, notes: ["Less."] } }))), /is-warn/);
+  const bare = String(report(ran({ colours: { ...found, withTrigger: null, hair: null, trigger: false, sound: false } })));
+  assert.ok(!bare.includes("With the trigger word") && bare.includes("is-info"));
+  const not = String(report(ran({ colours: { measured: false, text: "It could not be measured." } })));
+  assert.ok(not.includes("It could not be measured.") && !not.includes("<table"));
+});
+
+test("a report of an older run shows what it has", () => {
+  assert.equal(String(report({ report: null })), "");
+  assert.match(String(report(ran(undefined))), /It learned\./);
+  assert.match(String(report(ran({ nearest: [{ index: 0, file: "3.png", similarity: 0.5 }], copies: 0 }))), /No sample is a copy/);
+});
+
+// ---------------------------------------------------------------- edit and resume
+
+const stopped = (more = {}) => ({ status: "cancelled", actions: ["resume", "clone", "delete"], step: 60, config: { steps: 100, learningRate: 0.001, sampleEvery: 25, saveEvery: 0, earlyStop: 0, validation: { every: null } }, ready: { heldOut: ["8.png"], config: { validation: { every: 10 } } }, ...more });
+const textsOf = (run, changes = {}) => ({ ...Object.fromEntries(e.fieldsOf(run).map((x) => [x.name, p.textOf(x, x.value)])), ...changes });
+
+test("a run can be edited when it has stopped, not while it trains or after it has finished", () => {
+  for (const status of ["cancelled", "failed", "interrupted", "paused"]) assert.ok(e.canEdit(stopped({ status })), status);
+  assert.ok(e.canEdit(stopped({ status: "failed", actions: ["retry", "clone"] })));
+  assert.ok(!e.canEdit(stopped({ status: "running", actions: ["resume", "cancel"] })));
+  assert.ok(!e.canEdit(stopped({ status: "completed", actions: ["clone", "delete"] })));
+});
+
+test("the dialog has the settings that mean something in this run, as they are now", () => {
+  assert.deepEqual(e.fieldsOf(stopped()).map((x) => [x.name, x.value]), [["steps", 100], ["learningRate", 0.001], ["earlyStop", 0], ["validation.every", 10], ["sampleEvery", 25], ["saveEvery", 0]]);
+  assert.ok(e.fieldsOf(stopped({ config: { trainTextEncoder: true, textEncoderLearningRate: 1e-4 } })).some((x) => x.name === "textEncoderLearningRate"));
+  assert.ok(!e.fieldsOf(stopped({ ready: { heldOut: [] } })).some((x) => ["earlyStop", "validation.every"].includes(x.name)));
+});
+
+test("only what was changed is sent", () => {
+  const run = stopped();
+  assert.deepEqual(e.changesOf(run, textsOf(run)), { settings: {}, errors: [] });
+  assert.deepEqual(e.changesOf(run, textsOf(run, { steps: "200", learningRate: "5e-4", "validation.every": "20" })).settings, { steps: 200, learningRate: 0.0005, validation: { every: 20 } });
+  assert.deepEqual(e.changesOf(run, textsOf(run, { steps: "", sampleEvery: "-1", saveEvery: "1.5" })).errors.map((x) => x.field), ["steps", "sampleEvery", "saveEvery"]);
+});
+
+test("a refusal stands at its field", () => {
+  assert.equal(e.fieldOf("settings.steps"), "steps");
+  assert.equal(e.fieldOf("settings.validation"), "validation.every");
 });
 
 // ---------------------------------------------------------------- the shelf

@@ -38,6 +38,11 @@ def fields(**changes) -> set[str]:
         ({"validation": Validation(fraction=0.9)}, "validation"),
         ({"validation": Validation(timesteps=0)}, "validation"),
         ({"train_text_encoder": True, "text_encoder_learning_rate": 0.0}, "textEncoderLearningRate"),
+        ({"processes": 0}, "processes"),
+        ({"prior_weight": 1.0}, "priorWeight"),
+        ({"prior_weight": 1.0, "trigger_word": "luna"}, "priorWeight"),
+        ({"prior_weight": 1.0, "class_word": "woman"}, "priorWeight"),
+        ({"use_dora": True, "quantize": "fp8"}, "useDora"),
     ],
 )
 def test_what_cannot_be_trained_is_told_by_field(changes, field):
@@ -50,6 +55,8 @@ def test_what_cannot_be_trained_is_told_by_field(changes, field):
 def test_a_plain_config_has_no_problems():
     assert config().problems() == []
     assert config(max_grad_norm=0.0, seed=2**63 - 1, early_stop=0).problems() == []
+    assert config(prior_weight=1.0, trigger_word="luna", class_word="woman").problems() == []
+    assert config(prior_weight=1.0, prior_folder="women").problems() == []
 
 
 @pytest.mark.parametrize("kind", sorted(PRESETS))

@@ -19,12 +19,14 @@ from dalla.jobs.local import LocalQueue
 from dalla.measures import measure, pixel_sha256
 from dalla.records.dataset import Dataset, DatasetImage, ImageFilter
 from dalla.services.dataset_import_work import key_for
+from dalla.services.dataset_masks import DatasetMasks
 from dalla.services.datasets import Datasets
 from dalla.services.duplicates import Duplicates
 from dalla.services.image_batches import ImageBatches
 from dalla.services.image_dedupe import Dedupe
 from dalla.services.image_operations import Analyze, FaceCrop, Resize
 from dalla.services.image_upscale import Upscale
+from dalla.services.mask_faces import MaskFaces
 from dalla.services.processed_pictures import ProcessedPictures
 from dalla.stores.blobs import FileBlobs
 from dalla.stores.dataset_captions import SqlCaptions
@@ -102,8 +104,10 @@ class Desk:
             self.settings, self.datasets, self.store, self.captions, self.blobs, self.faces, self.jobs, self.events
         )
         pictures = ProcessedPictures(self.store, self.blobs, self.versions)
+        self.masks = DatasetMasks(self.datasets, self.store, self.versions, self.blobs)
         for operation in (
             FaceCrop(self.store, pictures, self.faces),
+            MaskFaces(self.store, pictures, self.masks, self.faces),
             Analyze(self.store, pictures, self.faces),
             Resize(self.store, pictures),
             Upscale(pictures, self.upscaler),

@@ -129,7 +129,7 @@ def test_what_cannot_be_asked_for(desk, luna):
 def test_operations_say_what_they_are_and_what_is_missing(settings):
     desk = Desk(settings, faces=NoFaces())
     rows = {row["name"]: row for row in desk.batches.operations()}
-    assert set(rows) == {"face_crop", "analyze", "resize", "upscale", "dedupe"}
+    assert set(rows) == {"face_crop", "mask_faces", "analyze", "resize", "upscale", "dedupe"}
     assert rows["resize"]["available"] and rows["resize"]["options"]["size"] == 1024 and rows["resize"]["undo"]
     assert not rows["face_crop"]["available"] and "weights" in rows["face_crop"]["reason"]
     assert "models/faces" in rows["face_crop"]["remedy"] and not rows["analyze"]["changes"]

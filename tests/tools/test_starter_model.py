@@ -8,6 +8,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -248,69 +249,101 @@ def test_a_folder_that_exists_is_left_alone(tmp_path, capsys):
     assert not list((tmp_path / "mine").iterdir()) and not (tmp_path / "mine.work").exists()
 
 
-def loop(folder: Path, steps: int):
+def loop(folder: Path, steps: int, workers: int = 1):
     from tools.starter_model.muon import Muon, groups
     from tools.starter_model.training import Loop
+    from tools.starter_model.workers import Workers
 
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 1))
     todo, lines = work(folder)
+    todo.workers = Workers(workers)
     folder.mkdir(exist_ok=True)
     made = Loop(
-        todo, "net", {"net": net}, Muon(groups(net.named_parameters()), lr=0.1), steps=steps, lr=0.1, warm=5,
-        fingerprint="one",
+        todo, "net", {"net": net}, Muon(groups(net.named_parameters()), todo.workers, lr=0.1), steps=steps, lr=0.1,
+        warm=5, fingerprint="one",
     )  # fmt: skip
 
-    def loss_of(step: int):
-        x = torch.randn(32, 6, generator=made.generator)
+    def batch_of(step: int):
+        return (torch.randn(32, 6, generator=made.generator),)
+
+    def loss_of(x):
         return (net(x)[:, 0] - x.sum(1)).pow(2).mean()
 
-    return made, loss_of, lines
+    return made, (batch_of, loss_of), lines
 
 
 def test_training_learns_and_goes_on_after_a_stop_with_the_same_weights(tmp_path):
-    whole, loss_of, _ = loop(tmp_path / "a", 60)
-    first = float(loss_of(0).detach())
-    whole, loss_of, _ = loop(tmp_path / "a", 60)
-    straight = whole.run(loss_of)["net"].state_dict()
-    assert float(loss_of(0).detach()) < first / 4
+    whole, (batch_of, loss_of), _ = loop(tmp_path / "a", 60)
+    first = float(loss_of(*batch_of(0)).detach())
+    whole, (batch_of, loss_of), _ = loop(tmp_path / "a", 60)
+    straight = whole.run(batch_of, loss_of)["net"].state_dict()
+    assert float(loss_of(*batch_of(0)).detach()) < first / 4
 
-    stopped, loss_of, _ = loop(tmp_path / "b", 60)
+    stopped, (batch_of, loss_of), _ = loop(tmp_path / "b", 60)
 
     def until_30(step: int):
         if step == 30:
             raise KeyboardInterrupt
-        return loss_of(step)
+        return batch_of(step)
 
     with pytest.raises(KeyboardInterrupt):
-        stopped.run(until_30)
-    again, loss_of, lines = loop(tmp_path / "b", 60)
-    resumed = again.run(loss_of)["net"].state_dict()
+        stopped.run(until_30, loss_of)
+    again, work_of, lines = loop(tmp_path / "b", 60)
+    resumed = again.run(*work_of)["net"].state_dict()
     assert "net: going on at step 30/60" in lines
     assert all(torch.equal(straight[key], resumed[key]) for key in straight)
 
 
+def test_several_workers_take_the_steps_of_one(tmp_path):
+    alone, work_of, _ = loop(tmp_path / "one", 20)
+    expected = alone.run(*work_of)["net"].state_dict()
+    shared, (batch_of, loss_of), _ = loop(tmp_path / "three", 20, workers=3)
+    seen: list[tuple[str, int]] = []
+
+    def counted(x):
+        seen.append((threading.current_thread().name, len(x)))
+        return loss_of(x)
+
+    found = shared.run(batch_of, counted)["net"].state_dict()
+    for key in expected:
+        assert torch.allclose(expected[key], found[key], rtol=1e-3, atol=1e-4), key
+    assert sorted(length for _, length in seen[:3]) == [10, 11, 11]
+    assert len({name for name, _ in seen}) > 1 and threading.current_thread().name not in {name for name, _ in seen}
+
+
+def test_the_error_of_a_worker_reaches_the_caller():
+    from tools.starter_model.workers import Workers
+
+    with pytest.raises(ZeroDivisionError):
+        Workers(2).map(lambda n: 1 / n, [1, 0, 2])
+
+
 def test_a_state_of_another_plan_is_not_used(tmp_path):
-    stopped, loss_of, _ = loop(tmp_path, 60)
+    stopped, _, _ = loop(tmp_path, 60)
     stopped.step = 30
     stopped._save()
-    again, loss_of, lines = loop(tmp_path, 60)
+    again, work_of, lines = loop(tmp_path, 60)
     again.fingerprint = "two"
-    again.run(loss_of)
+    again.run(*work_of)
     assert not any("going on" in line for line in lines)
 
 
 def test_a_loss_that_is_no_number_stops_the_training(tmp_path):
-    made, _, _ = loop(tmp_path, 5)
+    made, (batch_of, loss_of), _ = loop(tmp_path, 5)
     with pytest.raises(FloatingPointError, match="'net'.* at step 0"):
-        made.run(lambda step: torch.tensor(float("nan"), requires_grad=True))
+        made.run(batch_of, lambda x: loss_of(x) * float("nan"))
 
 
 def test_muon_makes_steps_orthogonal():
     from tools.starter_model.muon import orthogonal
 
-    values = torch.linalg.svdvals(orthogonal(torch.randn(24, 16, generator=torch.Generator().manual_seed(1))))
-    assert 0.6 < float(values.min()) and float(values.max()) < 1.3
+    for shape in ((2, 24, 16), (2, 16, 200), (2, 200, 16)):  # worked out whole, and in the small square
+        drawn = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+        left, values, right = torch.linalg.svd(orthogonal(drawn), full_matrices=False)
+        assert 0.6 < float(values.min()) and float(values.max()) < 1.3
+        wanted = torch.linalg.svd(drawn, full_matrices=False)
+        assert torch.allclose(left @ right, wanted[0] @ wanted[2], atol=1e-3)  # the directions stay
 
 
 def test_all_plan_values_decide_some_stage():

@@ -12,7 +12,9 @@ import pytest
 from PIL import Image
 
 from dalla.records.training import PRESETS
+from dalla.records.training_machine import Machine
 from dalla.web import lora as lora_web
+from dalla.web import loras as loras_web
 from tests.conftest import png
 from tests.engines.standin_trainer import lora_file
 from tests.services.training_world import World
@@ -37,7 +39,7 @@ def client(world, app):
 
     if "lora" not in app.blueprints:
         app.register_api(lora_web.bp)
-        app.register_api(lora_web.shelf)
+        app.register_api(loras_web.bp)
     app.test_client_class = Client
     return app.test_client()
 
@@ -187,6 +189,28 @@ def test_bad_wishes_name_their_field(client, world, address, body, field):
     assert answer.status_code == 422 and answer.json["errors"][0]["field"] == field, answer.json
 
 
+@pytest.mark.parametrize(
+    ("params", "field", "status"),
+    [
+        ({"optimizer": "adamw8bit"}, "params.optimizer", 422),
+        ({"quantize": "nf4"}, "params.quantize", 422),
+        ({"quantize": "fp8"}, "params.quantize", 422),
+        ({"mixedPrecision": "fp16"}, "params.mixedPrecision", 422),
+        ({"processes": 2}, "params.processes", 422),
+        ({"priorWeight": 1, "priorFolder": "/etc"}, "params.priorFolder", 422),
+        ({"priorWeight": 1, "priorFolder": "nobody"}, "params.priorFolder", 404),
+    ],
+)
+@pytest.mark.parametrize("address", ["/api/lora/estimate", "/api/lora/train"])
+def test_what_the_machine_lacks_is_answered_before_anything_starts(client, world, address, params, field, status):
+    world.training.planner._machine = lambda: Machine(frozenset({"cpu"}), frozenset({"cpu"}), 0, lambda package: False)
+    world.pictures("luna", 2)
+    answer = client.post(address, json={"trainingData": "luna", "params": params})
+    assert answer.status_code == status and answer.json["errors"][0]["field"] == field, answer.json
+    assert status == 404 or answer.json.get("remedy") or "training_data/" in answer.json["detail"]
+    assert client.get("/api/lora/train").json["total"] == 0
+
+
 # ---------------------------------------------------------------- runs
 
 
@@ -274,6 +298,54 @@ def test_pause_resume_save_and_stop(client, world):
     assert client.get(f"/api/lora/train/{id}/checkpoints/3/file").status_code == 404
     assert client.delete(f"/api/lora/train/{id}").json["freedBytes"] > 0
     assert client.get("/api/lora/train").json["items"] == []
+
+
+def test_a_run_goes_on_with_changed_settings(client, world):
+    world.container.jobs.start()
+    world.how(hold=3)
+    id = world.start(params={"epochs": 9, "learningRate": 1e-3})
+    address = f"/api/lora/train/{id}"
+    world.until_step(id, 3)
+    client.post(f"{address}/pause")
+    world.until(lambda: client.get(address).json["status"] == "paused")
+    for settings, field in [
+        ({"rank": 8}, "settings.rank"),
+        ({"triggerWord": "x"}, "settings.triggerWord"),
+        ({"colour": 1}, "settings.colour"),
+        ({"steps": 3}, "settings.steps"),
+        ({"steps": "many"}, "settings.steps"),
+        ({"learningRate": 50}, "settings.learningRate"),
+        ({"validation": {"every": 0}}, "settings.validation"),
+        ({"validation": {"count": 2}}, "settings.validation"),
+        ({"samplePrompts": ["x"] * 9}, "settings.samplePrompts"),
+    ]:
+        refused = client.post(f"{address}/resume", json={"settings": settings})
+        assert refused.status_code == 422, settings
+        assert [error["field"] for error in refused.json["errors"]] == [field] and field in refused.json["detail"]
+    two = client.post(f"{address}/resume", json={"settings": {"rank": 8, "steps": 2}})
+    assert {error["field"] for error in two.json["errors"]} == {"settings.rank", "settings.steps"}
+    assert client.post(f"{address}/resume", json={"params": {}}).status_code == 422
+    assert client.post(f"{address}/resume", data="{", content_type="application/json").status_code == 400
+    assert client.get(address).json["status"] == "paused"
+    assert client.get(address).json["config"]["learningRate"] == 1e-3  # nothing of what was refused stayed
+
+    world.how(steps=5)
+    settings = {
+        "steps": 5, "learningRate": 2e-4, "sampleEvery": 2, "samplePrompts": ["nova"], "saveEvery": 3, "earlyStop": 0,
+        "validation": {"every": 1},
+    }  # fmt: skip
+    answer = client.post(f"{address}/resume", json={"settings": settings})
+    assert answer.status_code == 202 and answer.json["totalSteps"] == 5
+    assert world.finish(id).status == "completed"
+    given = json.loads((world.training.folders.folder(id).path / "config.json").read_text())  # to the trainer
+    assert (given["steps"], given["epochs"], given["learning_rate"], given["early_stop"]) == (5, None, 2e-4, 0)
+    assert (given["sample_every"], given["sample_prompts"], given["save_every"]) == (2, ["nova"], 3)
+    assert given["validation"]["every"] == 1 and given["resume_from"] and given["rank"] == 8
+    run = client.get(address).json
+    assert run["config"]["learningRate"] == 2e-4 and run["step"] == 5
+    params = run["request"]["params"]
+    assert params["steps"] == 5 and params["learningRate"] == 2e-4 and "epochs" not in params  # for a clone
+    assert client.post(f"{address}/resume", json={"settings": {"steps": 9}}).status_code == 409
 
 
 @pytest.mark.parametrize("rest", ["", "/metrics", "/log", "/samples/x.png", "/checkpoints/1/file"])

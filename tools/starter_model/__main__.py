@@ -20,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--quick", action="store_true", help="every stage in seconds; the model draws noise")
     p.add_argument("--seed", type=int, default=1, help="decides every picture and every step (default: 1)")
     p.add_argument("--device", default="auto", help="auto, cpu, cuda … (default: auto)")
-    p.add_argument("--threads", type=int, help="CPU threads (default: PyTorch's choice)")
+    p.add_argument("--threads", type=int, help="CPU threads (default: one per core, at most 4)")
     p.add_argument("--precision", choices=("auto", "bf16", "fp32"), default="auto", help="what is computed in")
     return p
 
@@ -43,10 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     from tools.starter_model.hardware import computes_bf16
     from tools.starter_model.plan import FULL, QUICK
     from tools.starter_model.training import Work
+    from tools.starter_model.workers import Workers, usable
 
     networks.quiet()
-    if args.threads:
-        torch.set_num_threads(args.threads)
     name = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     plan, began = (QUICK if args.quick else FULL), time.monotonic()
 
@@ -58,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         device = torch.device(name)
         half = computes_bf16(device.type) if args.precision == "auto" else args.precision == "bf16"
-        work = Work(folder, args.seed, device, half, say)
+        workers = Workers(args.threads or usable(device))
+        work = Work(folder, args.seed, device, half, say, workers=workers)
         figures = build.build(work, plan, args.out)
         size = f"{figures['bytes'] / 2**20:.1f} MiB"
         say(f"{size} in {args.out}; float16 weights change a picture by up to {figures['rounding']} of 255")

@@ -94,5 +94,4 @@ class Pictures:
 
 def to_tensor(pictures: Any) -> torch.Tensor:
     """Turn uint8 pictures (count x height x width x 3) into floats from -1 to 1 (count x 3 x height x width)."""
-    tensor = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1
-    return tensor.contiguous(memory_format=torch.channels_last)
+    return (torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 127.5 - 1).contiguous()

@@ -1,9 +1,9 @@
 """How long a full build takes on this machine, from a few steps of every stage.
 
-    python -m tools.starter_model.estimate [--threads 1]
+    python -m tools.starter_model.estimate [--threads 2]
 
-Every stage runs with the batches of the full plan but few steps. Counted is processor time, which other programs on
-the machine change little, so the sum is what one core that is left alone needs.
+Every stage runs with the batches of the full plan but few steps. Counted is processor time of all cores, which other
+programs on the machine change little: two cores that are left alone need about half of the sum.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tools.starter_model import build, networks
 from tools.starter_model.hardware import computes_bf16
 from tools.starter_model.plan import FULL, Plan
 from tools.starter_model.training import Work
+from tools.starter_model.workers import Workers, usable
 
 #: Few of everything, but the full plan's batches, so that a step costs what it costs there.
 SMALL = replace(
@@ -50,7 +51,9 @@ class Cost:
         return self.each * self.count
 
 
-def costs(folder: Path, *, plan: Plan = FULL, small: Plan = SMALL, half: bool | None = None) -> list[Cost]:
+def costs(
+    folder: Path, *, plan: Plan = FULL, small: Plan = SMALL, half: bool | None = None, threads: int = 1
+) -> list[Cost]:
     """Run a small build in a folder and return every stage's cost in the plan."""
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -69,9 +72,8 @@ def costs(folder: Path, *, plan: Plan = FULL, small: Plan = SMALL, half: bool | 
     hook = register_optimizer_step_post_hook(lambda *_: steps.setdefault(stage, []).append(time.process_time()))
     try:
         cpu = torch.device("cpu")
-        build.build(
-            Work(folder / "work", 1, cpu, computes_bf16("cpu") if half is None else half, say), small, folder / "out"
-        )
+        half = computes_bf16("cpu") if half is None else half
+        build.build(Work(folder / "work", 1, cpu, half, say, workers=Workers(threads)), small, folder / "out")
     finally:
         hook.remove()
     found = []
@@ -88,16 +90,15 @@ def costs(folder: Path, *, plan: Plan = FULL, small: Plan = SMALL, half: bool | 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     p = argparse.ArgumentParser(prog="python -m tools.starter_model.estimate", description=__doc__.split("\n")[0])
-    p.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
+    p.add_argument("--threads", type=int, default=usable(torch.device("cpu")), help="(default: %(default)s)")
     args = p.parse_args(argv)
     tuned = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**28)}
     if argv is None and sys.platform == "linux" and not all(name in os.environ for name in tuned):
         os.environ.update(tuned)  # as a real build sets them
         os.execv(sys.executable, [sys.executable, "-m", "tools.starter_model.estimate", *sys.argv[1:]])
-    torch.set_num_threads(args.threads)
     networks.quiet()
     with tempfile.TemporaryDirectory() as name:
-        rows = costs(Path(name))
+        rows = costs(Path(name), threads=args.threads)
     for row in rows:
         print(f"{row.stage:13} {row.each * 1000:9.1f} ms x {row.count:6,} {row.unit:18} {row.seconds / 60:6.1f} min")
     print(f"processor time: {sum(row.seconds for row in rows) / 60:.0f} minutes, {args.threads} thread(s), "

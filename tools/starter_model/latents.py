@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -19,18 +21,23 @@ from tools.starter_model.training import Work
 _BATCH = 16
 
 
-@torch.no_grad()
 def encode(work: Work, plan: Plan, data: Path, vae_folder: Path, tokenizer_folder: Path, out: Path) -> None:
     """Write latents.safetensors: `latents` (float16, unscaled means) and `ids` (int16, avatars x captions x 77)."""
-    vae = vaes.load(vae_folder).to(work.device, memory_format=torch.channels_last).eval()
+    vae = vaes.load(vae_folder).to(work.device, memory_format=work.layout).eval()
     table, told, parts = Pictures(data).avatars, time.monotonic(), []
-    for start in range(0, len(table), _BATCH):
-        picture = to_tensor(table[start : start + _BATCH]).to(work.device)
+
+    @torch.no_grad()
+    def means(pictures: Any) -> torch.Tensor:
+        picture = to_tensor(pictures).to(work.device, memory_format=work.layout)
         with work.autocast():
-            parts.append(vae.encode(picture).latent_dist.mean.float().contiguous().half().cpu())
+            return vae.encode(picture).latent_dist.mean.float().contiguous().half().cpu()
+
+    for start in range(0, len(table), _BATCH):
+        pictures = table[start : start + _BATCH]
+        parts += work.workers.map(means, np.array_split(pictures, min(len(pictures), work.workers.count)))
         if time.monotonic() - told > 5:
             told = time.monotonic()
-            work.say(f"latents: {start + len(picture)}/{len(table)} pictures")
+            work.say(f"latents: {start + len(pictures)}/{len(table)} pictures")
     tokenizer = tokenizers.load(tokenizer_folder)
     avatars, rng = read_avatars(data), random.Random(work.seed + 11)
     texts = [caption(avatar, rng) for avatar in avatars for _ in range(plan.captions_per_avatar)]

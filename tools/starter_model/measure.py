@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from dalla.diffusion.training.colours import Tally, background, clothes, hair, hair_sides
 from tools.starter_model import captions, drawing
 from tools.starter_model.avatar import Avatar, sample
 from tools.starter_model.demo import TRIGGER, Example, demo_set
-from tools.starter_model.palette import CLOTHES_COLOURS, COLOURS, HAIR, PLAIN, RGB
+from tools.starter_model.palette import PLAIN
 
-Tally = dict[str, tuple[int, int]]  # what -> right, of how many
 _TIMESTEPS = (100, 250, 400, 550, 700, 850)
 #: Luna in new places and clothes. The last one leaves the class word out.
 LUNA_PROMPTS = tuple(
@@ -54,14 +54,6 @@ def draw(pipe: Any, prompts: list[str], seed: int, steps: int = 20) -> list[Imag
         generators = [torch.Generator().manual_seed(seed + start + n) for n in range(len(some))]
         pictures += pipe(some, num_inference_steps=steps, guidance_scale=4.0, generator=generators).images
     return pictures
-
-
-def _middle(picture: Image.Image, rows: slice, columns: slice) -> Any:
-    return np.median(np.asarray(picture)[rows, columns].reshape(-1, 3).astype(float), 0)
-
-
-def _nearest(colour: Any, palette: dict[str, RGB]) -> str:
-    return min(palette, key=lambda word: float(np.abs(colour - np.array(palette[word])).sum()))
 
 
 # ---------------------------------------------------------------- prompts
@@ -96,19 +88,17 @@ def colours(pictures: list[Image.Image], avatars: list[Avatar]) -> Tally:
     """Count where background, hair and clothes have the colour that was asked for."""
     tally = {"background": [0, 0], "hair": [0, 0], "clothes": [0, 0]}
 
-    def note(what: str, colour: Any, palette: dict[str, RGB], wanted: str) -> None:
-        tally[what][0] += _nearest(colour, palette) == wanted
+    def note(what: str, colour: str, wanted: str) -> None:
+        tally[what][0] += colour == wanted
         tally[what][1] += 1
 
     for picture, avatar in zip(pictures, avatars, strict=True):
         if avatar.ground in PLAIN:
-            sides = [_middle(picture, slice(2, 30), columns) for columns in (slice(2, 22), slice(106, 126))]
-            note("background", sum(sides) / 2, {word: COLOURS[word] for word in PLAIN}, avatar.ground)
+            note("background", background(picture), avatar.ground)
         if not avatar.hat:
-            note("hair", _middle(picture, slice(31, 39), slice(54, 76)), HAIR, avatar.hair_colour)
+            note("hair", hair(picture), avatar.hair_colour)
         if avatar.wear in ("t-shirt", "sweater", "hoodie"):
-            sides = [_middle(picture, slice(112, 127), columns) for columns in (slice(30, 46), slice(82, 98))]
-            note("clothes", sum(sides) / 2, {word: COLOURS[word] for word in CLOTHES_COLOURS}, avatar.wear_colour)
+            note("clothes", clothes(picture), avatar.wear_colour)
     return {what: (right, of) for what, (right, of) in tally.items()}
 
 
@@ -146,8 +136,9 @@ def luna_tally(pictures: list[Image.Image]) -> Tally:
     """Count pictures with hair green on the left, purple on the right, and a red mark on the cheek."""
     left = right = mark = 0
     for picture in pictures:
-        left += _nearest(_middle(picture, slice(30, 42), slice(50, 60)), HAIR) == "green"
-        right += _nearest(_middle(picture, slice(30, 42), slice(68, 78)), HAIR) == "purple"
+        sides = hair_sides(picture)
+        left += sides[0] == "green"
+        right += sides[1] == "purple"
         cheek = np.asarray(picture)[58:84, 66:94].astype(int)
         mark += int(((cheek[..., 0] > 180) & (cheek[..., 1] < 95) & (cheek[..., 2] < 95)).sum()) >= 14
     return {"left green": (left, len(pictures)), "right purple": (right, len(pictures)), "mark": (mark, len(pictures))}

@@ -19,7 +19,7 @@ from tools.starter_model.avatar import Avatar, sample
 from tools.starter_model.captions import caption
 from tools.starter_model.muon import Muon, groups
 from tools.starter_model.plan import Plan
-from tools.starter_model.training import Loop, Work
+from tools.starter_model.training import Batch, Loop, Work
 
 #: No caption speaks of these, so nothing can be learned from them.
 _SILENT = {"mark", "tips", "streak", "two_tone"}
@@ -44,13 +44,16 @@ def warm_up(work: Work, plan: Plan, tokenizer_folder: Path, out: Path, fingerpri
     heads.to(work.device)
     named = [*encoder.named_parameters(), *((f"heads.{name}", p) for name, p in heads.named_parameters())]
     loop = Loop(
-        work, "text_encoder", {"encoder": encoder, "heads": heads}, Muon(groups(named), lr=2e-3, weight_decay=0.01),
+        work, "text_encoder", {"encoder": encoder, "heads": heads}, Muon(groups(named), work.workers, lr=2e-3, weight_decay=0.01),
         steps=plan.text_steps, lr=2e-3, warm=50, fingerprint=fingerprint,
     )  # fmt: skip
 
-    def loss_of(step: int) -> torch.Tensor:
+    def batch_of(step: int) -> Batch:
         chosen = torch.randint(0, len(ids), (plan.text_batch,), generator=loop.generator)
-        tokens, wanted = ids[chosen].to(work.device), labels[chosen].to(work.device)
+        return ids[chosen], labels[chosen]
+
+    def loss_of(drawn: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        tokens, wanted = drawn.to(work.device), told.to(work.device)
         with work.autocast():
             states = encoder(input_ids=tokens).last_hidden_state
         end = (tokens == tokenizer.eos_token_id).int().argmax(1)
@@ -58,4 +61,4 @@ def warm_up(work: Work, plan: Plan, tokenizer_folder: Path, out: Path, fingerpri
         losses = [F.cross_entropy(head(state), wanted[:, number]) for number, head in enumerate(heads)]
         return torch.stack(losses).mean()
 
-    loop.run(loss_of)["encoder"].to("cpu").save_pretrained(str(out))
+    loop.run(batch_of, loss_of)["encoder"].to("cpu").save_pretrained(str(out))

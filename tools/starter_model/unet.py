@@ -12,7 +12,7 @@ from tools.starter_model import networks
 from tools.starter_model import tokenizer as tokenizers
 from tools.starter_model.muon import Muon, groups
 from tools.starter_model.plan import Plan
-from tools.starter_model.training import Loop, Work
+from tools.starter_model.training import Batch, Loop, Work
 
 _LR = 2e-3
 _TEXT_RATE = 0.4  # the text encoder's share of the learning rate
@@ -30,18 +30,18 @@ def train(
     latents, ids, _ = latent_files.read(latents_folder)
     empty = tokenizers.ids(tokenizers.load(tokenizer_folder), [""])[0]
     encoder = load_text_encoder(text_folder).to(work.device).train()
-    unet = networks.unet().to(work.device, memory_format=torch.channels_last).train()
+    unet = networks.unet().to(work.device, memory_format=work.layout).train()
     schedule: Any = DDPMScheduler(**networks.SCHEDULE)
     kept = schedule.alphas_cumprod
     weights = torch.minimum(kept / (1 - kept), torch.tensor(_MIN_SNR)) / (kept / (1 - kept) + 1)
     weights = weights / weights.mean()
     rows = [*groups(unet.named_parameters()), *groups(encoder.named_parameters(), rate=_TEXT_RATE)]
     loop = Loop(
-        work, "unet", {"unet": unet, "text_encoder": encoder}, Muon(rows, lr=_LR, weight_decay=0.01),
+        work, "unet", {"unet": unet, "text_encoder": encoder}, Muon(rows, work.workers, lr=_LR, weight_decay=0.01),
         steps=plan.unet_steps, lr=_LR, warm=60, flat=0.25, average=1 - 1 / 400, fingerprint=fingerprint,
     )  # fmt: skip
 
-    def loss_of(step: int) -> torch.Tensor:
+    def batch_of(step: int) -> Batch:
         count, draw = plan.unet_batch, loop.generator
         chosen = torch.randint(0, len(latents), (count,), generator=draw)
         caption = torch.randint(0, ids.shape[1], (count,), generator=draw)
@@ -49,9 +49,11 @@ def train(
         tokens[torch.rand(count, generator=draw) < _EMPTY] = empty
         # One timestep from each of `count` equal parts: less noise in the loss than independent ones.
         t = ((torch.arange(count) + torch.rand(count, generator=draw)) / count * 1000).long().clamp(0, 999)
-        clean, noise = latents[chosen], torch.randn(latents[chosen].shape, generator=draw)
+        return latents[chosen], torch.randn(latents[chosen].shape, generator=draw), t, tokens
+
+    def loss_of(clean: torch.Tensor, noise: torch.Tensor, t: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
         signal, rest = kept[t].sqrt().view(-1, 1, 1, 1), (1 - kept[t]).sqrt().view(-1, 1, 1, 1)
-        noisy = (signal * clean + rest * noise).to(work.device, memory_format=torch.channels_last)
+        noisy = (signal * clean + rest * noise).to(work.device, memory_format=work.layout)
         target = (signal * noise - rest * clean).to(work.device)
         with work.autocast():
             states = encoder(input_ids=tokens.to(work.device)).last_hidden_state
@@ -59,7 +61,7 @@ def train(
         error = (predicted.float() - target).pow(2).mean((1, 2, 3))
         return (error * weights[t].to(work.device)).mean()
 
-    result = loop.run(loss_of)
+    result = loop.run(batch_of, loss_of)
     for name, module in result.items():
         module.to("cpu").save_pretrained(str(out / name))
 

@@ -13,7 +13,7 @@ from tools.starter_model.data import Pictures
 from tools.starter_model.muon import Muon, groups
 from tools.starter_model.palette import SIZE
 from tools.starter_model.plan import Plan
-from tools.starter_model.training import Loop, Work
+from tools.starter_model.training import Batch, Loop, Work
 
 _KL = 2e-4
 #: The U-Net leaves a little noise in the latents; the decoder learns to live with up to this much.
@@ -24,22 +24,25 @@ def train(work: Work, plan: Plan, data: Path, out: Path, fingerprint: str) -> No
     """Train encoder and decoder: small crops first, whole pictures later."""
     torch.manual_seed(work.seed)
     pictures = Pictures(data)
-    vae = networks.vae().to(work.device, memory_format=torch.channels_last).train()
+    vae = networks.vae().to(work.device, memory_format=work.layout).train()
     loop = Loop(
-        work, "vae", {"vae": vae}, Muon(groups(vae.named_parameters()), lr=2.5e-3), steps=plan.vae_steps, lr=2.5e-3,
+        work, "vae", {"vae": vae}, Muon(groups(vae.named_parameters()), work.workers, lr=2.5e-3), steps=plan.vae_steps, lr=2.5e-3,
         warm=100, fingerprint=fingerprint,
     )  # fmt: skip
 
-    def loss_of(step: int) -> torch.Tensor:
+    def batch_of(step: int) -> Batch:
         crops = step < plan.vae_steps * plan.vae_crop_share
         count, side = (2 * plan.vae_batch, SIZE // 2) if crops else (plan.vae_batch, SIZE)
-        picture = pictures.batch(count, loop.generator, crop=side).to(work.device)
+        return pictures.batch(count, loop.generator, crop=side), _noise(count, side, loop)
+
+    def loss_of(pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        picture = pixels.to(work.device, memory_format=work.layout)
         with work.autocast():
             posterior = vae.encode(picture).latent_dist
-            decoded = vae.decode(_draw(posterior, loop)).sample
+            decoded = vae.decode(posterior.mean + posterior.std * noise.to(work.device)).sample
         return _loss(decoded.float(), picture, posterior)
 
-    result = loop.run(loss_of)["vae"]
+    result = loop.run(batch_of, loss_of)["vae"]
     work.say(f"vae: {psnr(work, result, pictures):.1f} dB on pictures it has not seen")
     _save(result, out)
 
@@ -48,26 +51,30 @@ def finish(work: Work, plan: Plan, data: Path, source: Path, out: Path, fingerpr
     """Train the decoder on; the encoder stays, because the U-Net speaks its latents."""
     torch.manual_seed(work.seed)
     pictures = Pictures(data)
-    vae = load(source).to(work.device, memory_format=torch.channels_last).train()
+    vae = load(source).to(work.device, memory_format=work.layout).train()
     for part in (vae.encoder, vae.quant_conv):
         part.requires_grad_(False)
     loop = Loop(
-        work, "decoder", {"vae": vae}, Muon(groups(vae.named_parameters()), lr=1e-3), steps=plan.decoder_steps,
+        work, "decoder", {"vae": vae}, Muon(groups(vae.named_parameters()), work.workers, lr=1e-3), steps=plan.decoder_steps,
         lr=1e-3, warm=40, fingerprint=fingerprint,
     )  # fmt: skip
 
-    def loss_of(step: int) -> torch.Tensor:
-        picture = pictures.batch(plan.decoder_batch, loop.generator).to(work.device)
+    def batch_of(step: int) -> Batch:
+        count = plan.decoder_batch
+        picture = pictures.batch(count, loop.generator)
+        amount = torch.rand(count, 1, 1, 1, generator=loop.generator) * _LATENT_NOISE
+        return picture, _noise(count, SIZE, loop), _noise(count, SIZE, loop) * amount
+
+    def loss_of(pixels: torch.Tensor, noise: torch.Tensor, left: torch.Tensor) -> torch.Tensor:
+        picture = pixels.to(work.device, memory_format=work.layout)
         with work.autocast():
             with torch.no_grad():
-                latents = _draw(vae.encode(picture).latent_dist, loop)
-                amount = torch.rand(len(latents), 1, 1, 1, generator=loop.generator) * _LATENT_NOISE
-                noise = torch.randn(latents.shape, generator=loop.generator) * amount
-                latents = latents + noise.to(work.device)
-            decoded = vae.decode(latents.contiguous(memory_format=torch.channels_last)).sample
+                posterior = vae.encode(picture).latent_dist
+                latents = posterior.mean + posterior.std * noise.to(work.device) + left.to(work.device)
+            decoded = vae.decode(latents.contiguous(memory_format=work.layout)).sample
         return _loss(decoded.float(), picture, None)
 
-    result = loop.run(loss_of)["vae"]
+    result = loop.run(batch_of, loss_of)["vae"]
     work.say(f"decoder: {psnr(work, result, pictures):.1f} dB on pictures it has not seen")
     _save(result, out)
 
@@ -82,17 +89,16 @@ def load(folder: Path) -> Any:
 @torch.no_grad()
 def psnr(work: Work, vae: Any, pictures: Pictures) -> float:
     """Return how well unseen avatars come back, in dB (mean over the pictures)."""
-    picture = pictures.kept_back().to(work.device)
+    picture = pictures.kept_back().to(work.device, memory_format=work.layout)
     with work.autocast():
         decoded = vae.decode(vae.encode(picture).latent_dist.mean).sample.float().clamp(-1, 1)
     error = ((decoded - picture) / 2).pow(2).mean((1, 2, 3))
     return float((-10 * error.log10()).mean())
 
 
-def _draw(posterior: Any, loop: Loop) -> torch.Tensor:
-    mean = posterior.mean
-    noise = torch.randn(mean.shape, generator=loop.generator).to(mean.device)
-    return mean + posterior.std * noise
+def _noise(count: int, side: int, loop: Loop) -> torch.Tensor:
+    """Return noise in the shape of the latents of `count` pictures."""
+    return torch.randn(count, networks.LATENT_CHANNELS, side // 8, side // 8, generator=loop.generator)
 
 
 def _loss(decoded: torch.Tensor, picture: torch.Tensor, posterior: Any) -> torch.Tensor:

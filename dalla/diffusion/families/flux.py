@@ -42,7 +42,7 @@ class Flux:
                 text_encoder_2=t5,
                 tokenizer_2=tokenizer_2,
                 vae=weights.vae(config, dtype, ("first_stage_model.", "vae."), parts, "ae"),
-                transformer=weights.flux_transformer(config, dtype),
+                transformer=weights.flux_transformer(dtype),
                 scheduler=single_file.flow_scheduler(config, schnell=not weights.flux_has_guidance()),
             )
         pipe = use_dtype(pipe, dtype)

@@ -1,4 +1,4 @@
-"""Find out what the base model is before it is loaded, and load it for training."""
+"""Find out what the base model is before it is loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla import weights
-from dalla.errors import InvalidInput, NotConfigured, NotFound, StorageError
+from dalla.errors import InvalidInput, NotFound, StorageError
 
 _PIPELINES = {
     "StableDiffusionPipeline": "sd15",
@@ -108,56 +108,3 @@ def _json(path: Path) -> dict[str, Any]:
             remedy="Copy the complete folder again.",
         ) from exc
     return table if isinstance(table, dict) else {}
-
-
-def quantize(pipe: Any, family: Any, how: str, device: str) -> list[str]:
-    """Store the frozen denoiser in fewer bits; return notes. Raises NotConfigured when that is not possible here.
-
-    fp8 needs nothing beside PyTorch (weights are kept in 8 bits and widened layer by layer); int8 and nf4 need
-    bitsandbytes and an NVIDIA card.
-    """
-    if how == "none":
-        return []
-    denoiser = getattr(pipe, family.lora.denoiser)
-    if how == "fp8":
-        import torch
-
-        if device == "cpu":
-            raise NotConfigured("Quantised training needs a graphics card.", remedy="Set quantize to none.")
-        denoiser.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=denoiser.dtype)
-        return ["The base model's weights are kept in 8 bits."]
-    try:
-        import bitsandbytes
-    except ImportError:
-        raise NotConfigured(
-            f"Training on {how} weights needs the package bitsandbytes, which is not installed.",
-            remedy="Set quantize to none or fp8, or pip install bitsandbytes.",
-        ) from None
-    if device != "cuda":
-        raise NotConfigured(f"{how} weights work on NVIDIA cards only.", remedy="Set quantize to none.")
-    _replace_linear(denoiser, bitsandbytes, how)
-    return [f"The base model's weights are kept in {'8' if how == 'int8' else '4'} bits."]
-
-
-def _replace_linear(root: Any, bitsandbytes: Any, how: str) -> None:
-    """Put bitsandbytes' layers in the place of the blocks' linear layers; they quantise on their way to the card."""
-    import torch
-
-    for path, module in list(root.named_modules()):
-        if not isinstance(module, torch.nn.Linear) or ".blocks." not in path.replace("_blocks.", ".blocks."):
-            continue
-        bias = module.bias is not None
-        if how == "int8":
-            new = bitsandbytes.nn.Linear8bitLt(module.in_features, module.out_features, bias, has_fp16_weights=False)
-            new.weight = bitsandbytes.nn.Int8Params(
-                module.weight.data.cpu(), requires_grad=False, has_fp16_weights=False
-            )
-        else:
-            new = bitsandbytes.nn.Linear4bit(
-                module.in_features, module.out_features, bias, compute_dtype=module.weight.dtype, quant_type="nf4"
-            )
-            new.weight = bitsandbytes.nn.Params4bit(module.weight.data.cpu(), requires_grad=False, quant_type="nf4")
-        if bias:
-            new.bias = module.bias
-        parent = root.get_submodule(path.rpartition(".")[0])
-        setattr(parent, path.rpartition(".")[2], new)

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from dalla import paths
+from dalla.diffusion.training import drawing, validation
 from dalla.errors import InvalidInput, NotFound, StorageError
 
 STATE = "state.pt"
@@ -123,3 +124,85 @@ def check_same(state: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
             "The pictures or captions have changed since the state was saved; the run goes on with the new ones."
         )
     return notes
+
+
+def state_of(loop: Any) -> dict[str, Any]:
+    """Return all that a run is (training/loop.py's `loop`), as `take_up` needs it."""
+    best, last = loop.best_reading, loop.last_reading
+    return {
+        "step": loop.done, "values": loop.loaded.adapters.snapshot(), "optimizer": loop.optimizer.state_dict(),
+        "average": loop.values(), "scaler": loop.scaler.state_dict() if loop.scaler else None,
+        "readings": [[s, v] for s, v in loop.readings], "best": loop.best_step, "sinceBest": loop.since_best,
+        "splits": loop.splits, "rng": torch.get_rng_state(), "fingerprint": loop.fingerprint(),
+        "bestReading": best.to_state() if best else None, "lostBest": loop.lost_best,
+        "lastReading": [last[0], last[1].to_state()] if last else None, "baseSamples": drawing.identities(loop),
+    }  # fmt: skip
+
+
+def take_up(loop: Any, path: Path) -> None:
+    """Set a run to where another process of it was: `path` is a run folder or one checkpoint's.
+
+    The settings stay those of `loop`. Raises NotFound, StorageError, InvalidInput (another model, other layers).
+    """
+    step, state = load(path)
+    root = path.parent.parent if path.parent.name == "checkpoints" else path
+    for note in check_same(state, loop.fingerprint()):
+        loop.events.emit("warning", code="changed", detail=note, remedy="Start a new run if that was not meant.")
+    loop.loaded.adapters.restore(state["values"])
+    rates = [group["base_lr"] for group in loop.optimizer.param_groups]
+    decay = [group["weight_decay"] for group in loop.optimizer.param_groups]
+    loop.optimizer.load_state_dict(state["optimizer"])
+    for group, rate, wd in zip(loop.optimizer.param_groups, rates, decay, strict=True):
+        group["base_lr"], group["weight_decay"] = rate, wd  # this run's settings, not the saved ones
+    if loop.average is not None and state["average"] is not None:
+        device = loop.loaded.device
+        loop.average.values = {k: v.to(device) for k, v in state["average"].items()}
+    if loop.scaler is not None and state["scaler"]:
+        loop.scaler.load_state_dict(state["scaler"])
+    loop.done = step
+    loop.splits = state["splits"]
+    torch.set_rng_state(state["rng"])
+    loop.readings = [(int(s), float(v)) for s, v in state["readings"]]
+    loop.since_best = state["sinceBest"]
+    loop.lost_best = state.get("lostBest")
+    loop.base_from = (root, state.get("baseSamples") or {})
+    if state.get("lastReading"):
+        loop.last_reading = (state["lastReading"][0], validation.Reading(state["lastReading"][1]))
+    _take_up_best(loop, root, step, state)
+    loop.events.emit("phase", name="resumed", detail=f"Going on from step {step} of {loop.steps}")
+
+
+def _take_up_best(loop: Any, root: Path, step: int, state: dict[str, Any]) -> None:
+    """Set the best so far. When its state is gone or damaged, what is taken up is the best that is left."""
+    here = state["average"] or state["values"]
+    best = state["best"]
+    if best is None:
+        return
+    if best == step:
+        loop.best_values = here
+    else:
+        try:
+            _, other = load(folder_of(root, best))
+        except (NotFound, StorageError):
+            _forget_best(loop, root, best, here)
+            return
+        loop.best_values = other["average"] or other["values"]
+    loop.best_step = best
+    if state.get("bestReading"):
+        loop.best_reading = validation.Reading(state["bestReading"])
+
+
+def _forget_best(loop: Any, root: Path, lost: int, here: dict[str, Any]) -> None:
+    loop.lost_best, loop.since_best = lost, 0
+    if loop.last_reading is not None and loop.last_reading[0] == loop.done:
+        loop.best_step, loop.best_values, loop.best_reading = loop.done, here, loop.last_reading[1]
+    loop.events.emit(
+        "warning", code="best_lost",
+        detail=f"The checkpoint of step {lost}, which had the lowest held-out loss, was deleted or is damaged. It cannot be "
+        "delivered any more.",
+        remedy="Nothing to do: the lowest of what is left and of what comes is taken. Keep the checkpoint that is marked "
+        "as the best while a run may go on.",
+    )  # fmt: skip
+    for file in folder_of(root, loop.best_step).glob("*.safetensors") if loop.best_step is not None else ():
+        name = f"checkpoints/{file.parent.name}/{file.name}"
+        loop.events.emit("checkpoint", step=loop.best_step, file=name, best=True)

@@ -28,15 +28,45 @@ class NonFinite(DallaError):
         self.step = step
 
 
+_CLOSE = "close other programs that use the memory"
+_MODEL = f"Choose a smaller base model, quantise this one (on a graphics card), or {_CLOSE}."
+_DONE = (
+    f"The training is done and its checkpoints are kept: {_CLOSE} and resume the run, which goes on from here, or make a "
+    "LoRA of a checkpoint."
+)
+#: What a run was at (Events.doing) -> (when that was, what to try). `{step}`: the last whole step; `{lower}`: advice.
+_AT: dict[str, tuple[str, str]] = {
+    "step": ("at step {next}, also with the smallest batches",
+             f"{{lower}}, train the attention layers only, quantise the base model, or {_CLOSE}."),
+    "pictures": ("while the pictures were read", f"Make the largest pictures smaller, or {_CLOSE}."),
+    "model": ("while the base model was loaded", _MODEL),
+    "latents": ("while the pictures were encoded", f"{{lower}}, or {_CLOSE}."),
+    "texts": ("while the captions were encoded", _MODEL),
+    "place": ("while the model was made ready for training", _MODEL),
+    "validation": ("while the held-out loss was taken {when}, one picture at a time",
+                   f"{{lower}}, set no pictures aside (validation count 0), or {_CLOSE}."),
+    "samples": ("while sample pictures were drawn {when}", f"Draw no samples (every 0 steps), or {_CLOSE}."),
+    "checkpoint": ("while the checkpoint of step {step} was written", f"{_CLOSE.capitalize()} and resume the run."),
+    "resumed": ("while the saved state was read", f"{_CLOSE.capitalize()} and resume the run."),
+    "report": ("while what was learned was measured, after all {step} steps", _DONE),
+    "saving": ("while the LoRA was written and checked, after all {step} steps", _DONE),
+}  # fmt: skip
+
+
 class OutOfMemory(DallaError):
+    """`step`: the last whole step (0: none yet). `doing`: what the run was at (Events.doing)."""
+
     code, title = "out_of_memory", "There is not enough memory"
 
-    def __init__(self, step: int, problem: str, resolution: int) -> None:
-        super().__init__(
-            f"Memory ran out at step {step + 1}, also with the smallest batches: {problem}",
-            remedy=f"Lower the resolution (now {resolution}), train the attention layers only, quantise the base model, "
-            "or close other programs that use the memory.",
-        )
+    def __init__(self, step: int, problem: str, resolution: int, doing: str = "step") -> None:
+        where, remedy = _AT.get(doing, ("{when}", f"{{lower}}, or {_CLOSE}."))
+        words = {
+            "step": step,
+            "next": step + 1,
+            "when": f"after step {step}" if step else "before the first step",
+            "lower": f"Lower the resolution (now {resolution})" if resolution else "Lower the resolution",
+        }
+        super().__init__(f"Memory ran out {where.format(**words)}: {problem}", remedy=remedy.format(**words))
         self.step = step
 
 

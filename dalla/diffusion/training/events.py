@@ -12,7 +12,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class Events:
         self._reserve: Path | None = None
         self._losses: list[float] = []
         self._last_line = 0.0
+        #: What the run is at: the last phase, or what `at` says. The sentence about its end names it.
+        self.doing = "start"
         if folder is not None:
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -46,6 +48,8 @@ class Events:
 
     def emit(self, event: str, **values: Any) -> None:
         """Write one event now. A full disk costs the reserve first; then lines are lost, never the run's truth."""
+        if event == "phase":
+            self.doing = str(values.get("name"))
         line = {"event": event, "time": times.now_iso(), **{k: _plain(v) for k, v in values.items()}}
         if self._file is not None:
             try:
@@ -57,6 +61,13 @@ class Events:
                         self._write(line)
         if self._listener is not None:
             self._listener(line)
+
+    @contextlib.contextmanager
+    def at(self, doing: str) -> Iterator[None]:
+        """Say what the run is at inside this block. When the block fails, that stays: it is where the run ended."""
+        before, self.doing = self.doing, doing
+        yield
+        self.doing = before
 
     def _write(self, line: dict[str, Any]) -> None:
         self._file.write(json.dumps(line, ensure_ascii=False) + "\n")

@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from dalla.lora_names import BASE_VERSIONS
 from dalla.paths import write_atomic
 
-#: Family -> what kohya's tools call its base model. A1111 takes anything else for Stable Diffusion 1.
-BASE_VERSIONS = {"sd15": "sd_v1", "sd2": "sd_v2", "sdxl": "sdxl_base_v1-0", "sd3": "sd3m", "flux": "flux1"}
 ARCHITECTURES = {
     "sd15": "stable-diffusion-v1/lora",
     "sd2": "stable-diffusion-v2-512/lora",

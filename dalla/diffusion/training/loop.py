@@ -6,6 +6,7 @@ a resumed run takes the same steps as one that was never interrupted.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 import time
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from dalla.diffusion import hardware
-from dalla.diffusion.training import checkpoints, optimizers, setup, validation
+from dalla.diffusion.training import checkpoints, drawing, optimizers, setup, validation
 from dalla.diffusion.training.adapters import Average
 from dalla.diffusion.training.choice import Choice, choose
 from dalla.diffusion.training.dataset import Batches, Example
@@ -25,10 +26,14 @@ from dalla.diffusion.training.export import save_lora
 from dalla.diffusion.training.objective import item_losses
 from dalla.diffusion.training.parallel import Processes
 from dalla.diffusion.training.setup import Loaded, Prepared
-from dalla.errors import StorageError
 
 #: So many skipped updates in a row (fp16 overflow) are no longer the search for a scale.
 MOST_SKIPS = 20
+
+
+def looks_always(device: str) -> bool:
+    """Whether numbers are looked at after each step. A graphics card is asked only now and then: it would wait for us."""
+    return device == "cpu"
 
 
 class Loop:
@@ -52,38 +57,47 @@ class Loop:
         self.scaler = torch.amp.GradScaler("cuda") if loaded.amp == torch.float16 else None
         self.average = Average(loaded.adapters) if self.config.ema else None
         self.questions = validation.Questions(
-            loaded, loaded.held_out, timesteps=self.config.validation.timesteps, noises=self.config.validation.noises
-        )
+            loaded, loaded.held_out, timesteps=self.config.validation.timesteps, noises=self.config.validation.noises,
+            on_split=self._tell_split,
+        )  # fmt: skip
         self.base: validation.Reading | None = None
         self.readings: list[tuple[int, float]] = []
         self.best_step: int | None = None
         self.best_values: dict[str, Any] | None = None
         self.best_reading: validation.Reading | None = None
         self.last_reading: tuple[int, validation.Reading] | None = None
+        self.lost_best: int | None = None  # the lowest held-out loss was of this step, whose checkpoint is gone
         self.splits = 1  # batches are computed in so many parts (out-of-memory ladder)
         self.done = 0
         self.stopped_early = False
         self.base_samples: dict[int, Any] = {}
+        self.base_from: tuple[Path, dict[int, Any]] = (run_folder or Path(), {})  # where they are, of what they are
+        self.last_samples: tuple[int, dict[int, Any]] = (-1, {})  # step, pictures
+        self.since_best = 0  # readings
         self._skips = 0
-        self._since_best = 0
+        self._loss: Any = None  # of the last step
+        self._sound: int | None = None  # the step whose numbers were looked at
 
     # ---------------------------------------------------------------- the run
 
     def run(self) -> None:
         """Take all steps. Raises Stopped (cancelled), NonFinite, OutOfMemory, StorageError."""
+        self.events.doing = "steps"
         if self.loaded.held_out:
-            with self.loaded.adapters.off():
+            with self.events.at("validation"), self.loaded.adapters.off():
                 self.base = self.questions.ask()
             if self.done == 0:
                 self._tell_validation(0, self.base)
         if self.done == 0:
             self._samples(0)
+        else:
+            drawing.base(self)
         started, first = time.monotonic(), self.done
         durations: list[float] = []
         while self.done < self.steps:
             self._controls()
             begun = time.monotonic()
-            loss = self._step_with_ladder()
+            loss = self._loss = self._step_with_ladder()
             self.done += 1
             if self.average is not None:
                 self.average.update(self.done)
@@ -91,7 +105,7 @@ class Loop:
             rate = len(durations) / max(sum(durations), 1e-9)
             last = self.done == self.steps
             due = self.events.due()
-            value = float(loss) if self.loaded.device == "cpu" or due or last else None
+            value = float(loss) if looks_always(self.loaded.device) or due or last else None
             if value is not None:
                 self._check_finite(value)
                 per_step = (time.monotonic() - started) / (self.done - first)
@@ -123,7 +137,7 @@ class Loop:
         if "save" in asked and self.done:
             self.checkpoint()
         if "sample" in asked:
-            self._samples(self.done)
+            self._samples(self.done, asked=True)
         if "pause" in asked:
             self.events.emit("paused", step=self.done)
             if self.processes.first:
@@ -182,7 +196,7 @@ class Loop:
             if self._skips > MOST_SKIPS:
                 raise NonFinite(step + 1, "gradient", self.config)
         else:
-            if self.loaded.device == "cpu" and not math.isfinite(float(norm)):
+            if looks_always(self.loaded.device) and not math.isfinite(float(norm)):
                 raise NonFinite(step + 1, "gradient", self.config)
             self.optimizer.step()
         return total
@@ -237,6 +251,16 @@ class Loop:
         if not math.isfinite(loss):
             raise NonFinite(self.done, "loss", self.config)
 
+    def _check_sound(self) -> None:
+        """Look at the last loss and at the weights, before anything is made of them. Raises NonFinite."""
+        if self._sound == self.done:
+            return
+        if self._loss is not None:
+            self._check_finite(float(self._loss))
+        if not bool(torch.stack([p.detach().isfinite().all() for p in self.parameters]).all()):
+            raise NonFinite(self.done, "update", self.config)
+        self._sound = self.done
+
     # ---------------------------------------------------------------- between steps
 
     def _after_step(self) -> None:
@@ -255,22 +279,24 @@ class Loop:
     def _validate(self) -> bool:
         """Take the held-out loss; save a checkpoint when it is the best so far. Returns whether it was saved."""
         assert self.base is not None
-        with self.loaded.adapters.using(self.values()):
+        self._check_sound()
+        with self.events.at("validation"), self.loaded.adapters.using(self.values()):
             reading = self.questions.ask()
         if not math.isfinite(reading.mean):
             raise NonFinite(self.done, "held-out loss", self.config)
-        lowest = min((loss for _, loss in self.readings), default=math.inf)
+        lowest = self.best_reading.mean if self.best_reading is not None else math.inf
         self._tell_validation(self.done, reading)
         self.readings.append((self.done, reading.mean))
         self.last_reading = (self.done, reading)
-        if reading.mean < lowest:
+        # Cards round differently: what the first one has read counts for all, or they would part ways here.
+        if self.processes.agree({"best"} if reading.mean < lowest else set(), ("best",)):
             self.best_step, self.best_values = self.done, self.values() or self.loaded.adapters.snapshot()
             self.best_reading = reading
-            self._since_best = 0
+            self.since_best = 0
             self.checkpoint(best=True)
             return True
-        self._since_best += 1
-        if self.config.early_stop and self._since_best >= self.config.early_stop and self.done < self.steps:
+        self.since_best += 1
+        if self.config.early_stop and self.since_best >= self.config.early_stop and self.done < self.steps:
             self.stopped_early = True
             self.checkpoint()
             self.events.emit(
@@ -284,7 +310,18 @@ class Loop:
     def choice(self) -> Choice:
         """Say which checkpoint is to be delivered: this step's or that of `best_step`."""
         last = self.last_reading[1] if self.last_reading and self.last_reading[0] == self.done else None
-        return choose(self.done, last, self.best_step, self.best_reading)
+        chosen = choose(self.done, last, self.best_step, self.best_reading)
+        lost = dict(self.readings).get(self.lost_best) if self.lost_best is not None else None
+        if lost is None or (self.best_reading is not None and self.best_reading.mean <= lost):
+            return chosen
+        more = f" At step {self.lost_best} it was lower, but that checkpoint was deleted or damaged."
+        return dataclasses.replace(chosen, reason=chosen.reason + more)
+
+    def _tell_split(self, most: int) -> None:
+        self.events.emit(
+            "ladder", action="validation_split",
+            detail=f"Memory ran out while the held-out loss was taken. It is now taken {most} at a time; the result is the same.",
+        )  # fmt: skip
 
     def _tell_validation(self, step: int, reading: validation.Reading) -> None:
         base = self.base.mean if self.base else None
@@ -299,32 +336,10 @@ class Loop:
             return None
         return {name: tensor.to("cpu", copy=True) for name, tensor in self.average.values.items()}
 
-    def _samples(self, step: int) -> None:
-        if self.run_folder is None or not self.config.sample_every or not self.processes.first:
-            return
-        try:
-            with self.loaded.adapters.using(self.values() if step else None):
-                for prompt in self.loaded.sampler.prompts:
-                    image = self.loaded.sampler.draw(prompt)
-                    if step == 0:
-                        self.base_samples[prompt.index] = image
-                    file = self.loaded.sampler.write(self.run_folder, step, prompt, image)
-                    self.events.emit(
-                        "sample", step=step, index=prompt.index, prompt=prompt.prompt, seed=prompt.seed, file=file,
-                        withTrigger=prompt.with_trigger,
-                    )  # fmt: skip
-        except OSError as exc:
-            raise StorageError.from_os(exc, "a sample picture") from exc
-        except Exception as exc:
-            if not hardware.out_of_memory(exc):
-                raise
-            hardware.free_cache(self.loaded.device)
-            self.config = self.config.with_(sample_every=0)
-            self.events.emit(
-                "ladder",
-                action="no_samples",
-                detail="There is no memory for sample pictures, so none are drawn any more.",
-            )
+    def _samples(self, step: int, *, asked: bool = False) -> None:
+        if step:
+            self._check_sound()
+        drawing.draw(self, step, asked=asked)
 
     # ---------------------------------------------------------------- state
 
@@ -337,7 +352,8 @@ class Loop:
         }
 
     def checkpoint(self, best: bool = False) -> str | None:
-        """Save now; return the LoRA's path relative to the run folder."""
+        """Save now; return the LoRA's path relative to the run folder. Raises NonFinite, StorageError."""
+        self._check_sound()
         if self.run_folder is None or not self.processes.first:
             return None
         name = f"{self.config.name}-{self.done:06d}.safetensors"
@@ -353,16 +369,10 @@ class Loop:
                         metadata=self.metadata(self.done),
                     )
 
-        state = {
-            "step": self.done, "values": self.loaded.adapters.snapshot(), "optimizer": self.optimizer.state_dict(),
-            "average": self.values(), "scaler": self.scaler.state_dict() if self.scaler else None,
-            "readings": [[s, v] for s, v in self.readings], "best": self.best_step, "sinceBest": self._since_best,
-            "splits": self.splits, "rng": torch.get_rng_state(), "fingerprint": self.fingerprint(),
-            "bestReading": self.best_reading.to_state() if self.best_reading else None,
-            "lastReading": [self.last_reading[0], self.last_reading[1].to_state()] if self.last_reading else None,
-        }  # fmt: skip
         loss = self.readings[-1][1] if self.readings and self.readings[-1][0] == self.done else None
-        folder = checkpoints.save(self.run_folder, self.done, state, {"file": name, "heldOut": loss}, lora)
+        with self.events.at("checkpoint"):
+            state, meta = checkpoints.state_of(self), {"file": name, "heldOut": loss}
+            folder = checkpoints.save(self.run_folder, self.done, state, meta, lora)
         checkpoints.prune(self.run_folder, self.config.keep_checkpoints or 3, self.best_step)
         file = f"checkpoints/{folder.name}/{name}"
         if not (folder / name).is_file():
@@ -379,35 +389,8 @@ class Loop:
         )  # fmt: skip
 
     def resume(self, path: Path) -> None:
-        """Go on from a run's newest checkpoint (or the checkpoint folder given)."""
-        step, state = checkpoints.load(path)
-        for note in checkpoints.check_same(state, self.fingerprint()):
-            self.events.emit("warning", code="changed", detail=note, remedy="Start a new run if that was not meant.")
-        self.loaded.adapters.restore(state["values"])
-        rates = [group["base_lr"] for group in self.optimizer.param_groups]
-        decay = [group["weight_decay"] for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(state["optimizer"])
-        for group, rate, wd in zip(self.optimizer.param_groups, rates, decay, strict=True):
-            group["base_lr"], group["weight_decay"] = rate, wd  # this run's settings, not the saved ones
-        if self.average is not None and state["average"] is not None:
-            device = self.loaded.device
-            self.average.values = {k: v.to(device) for k, v in state["average"].items()}
-        if self.scaler is not None and state["scaler"]:
-            self.scaler.load_state_dict(state["scaler"])
-        self.done = step
-        self.splits = state["splits"]
-        torch.set_rng_state(state["rng"])
-        self.readings = [(int(s), float(v)) for s, v in state["readings"]]
-        self._since_best = state["sinceBest"]
-        self.best_step = state["best"]
-        if state.get("bestReading"):
-            self.best_reading = validation.Reading(state["bestReading"])
-        if state.get("lastReading"):
-            self.last_reading = (state["lastReading"][0], validation.Reading(state["lastReading"][1]))
-        if self.best_step == step:
-            self.best_values = state["average"] or state["values"]
-        elif self.best_step is not None:
-            root = path.parent.parent if path.parent.name == "checkpoints" else path
-            _, best = checkpoints.load(checkpoints.folder_of(root, self.best_step))
-            self.best_values = best["average"] or best["values"]
-        self.events.emit("phase", name="resumed", detail=f"Going on from step {step} of {self.steps}")
+        """Go on from a run's newest checkpoint (or the checkpoint folder given).
+
+        Raises NotFound, StorageError (no state to go on from), InvalidInput (of another model, of other layers).
+        """
+        checkpoints.take_up(self, path)

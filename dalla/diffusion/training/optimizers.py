@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from dalla.errors import NotConfigured
+from dalla.diffusion.training.quantized import load_bitsandbytes
 
 
 def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
-    """Return the optimizer. Raises NotConfigured when its library or device is missing."""
+    """Return the optimizer. What a machine cannot do was refused before; raises NotConfigured for a broken library."""
     decay = config.weight_decay
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=decay, fused=device in ("cpu", "cuda"))
@@ -23,16 +23,7 @@ def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
         return torch.optim.Adafactor(groups, weight_decay=decay)
     if config.optimizer == "prodigy":
         return Prodigy(groups, weight_decay=decay)
-    try:
-        import bitsandbytes
-    except ImportError:
-        raise NotConfigured(
-            "The optimizer 'adamw8bit' needs the package bitsandbytes, which is not installed.",
-            remedy="Choose 'adamw' (for a LoRA it needs at most half a gigabyte more), or pip install bitsandbytes.",
-        ) from None
-    if device != "cuda":
-        raise NotConfigured("The optimizer 'adamw8bit' works on NVIDIA cards only.", remedy="Choose 'adamw'.")
-    return bitsandbytes.optim.AdamW8bit(groups, weight_decay=decay)
+    return load_bitsandbytes().optim.AdamW8bit(groups, weight_decay=decay)
 
 
 def learning_rate(config: Any, base: float, step: int) -> float:

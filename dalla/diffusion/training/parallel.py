@@ -7,19 +7,41 @@ same numbers. The first process writes everything.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from typing import Any
 
 import torch
+
+#: So long one process waits for another: the first draws samples, and it may be paused.
+PATIENCE = timedelta(hours=24)
+
+
+def count() -> int:
+    """Return how many processes train together (1: this one alone)."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def count_here() -> int:
+    """Return how many of them run on this computer."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+
+
+def take_card() -> None:
+    """Make this process's own card the one that "cuda" means."""
+    if "LOCAL_RANK" in os.environ:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
 class Processes:
     """This process among `count`; alone it does nothing."""
 
     def __init__(self) -> None:
-        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.count = count()
         self.rank = int(os.environ.get("RANK", "0"))
         if self.count > 1 and not torch.distributed.is_initialized():
-            torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            # Flags travel in main memory and gradients where they are, so each kind of memory has its own way.
+            nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+            torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=PATIENCE)
 
     @property
     def first(self) -> bool:
@@ -42,6 +64,5 @@ class Processes:
         if self.count == 1:
             return asked
         flags = torch.tensor([name in asked for name in names], dtype=torch.uint8)
-        flags = flags.cuda() if torch.cuda.is_available() else flags
         torch.distributed.broadcast(flags, 0)
         return {name for name, flag in zip(names, flags.tolist(), strict=True) if flag}

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from dalla.diffusion import likeness
-from dalla.diffusion.training import setup, validation
+from dalla.diffusion.training import colours, setup, validation
 from dalla.diffusion.training.choice import Choice
 from dalla.diffusion.training.loop import Loop
 
 #: So many training pictures are enough for the reading of how well they fit.
 MOST = 8
-#: A generated picture this near to a training picture, on a scale where 1 is the same, is likely a copy.
-COPY = 0.97
+#: A generated picture this near to a training picture, on a scale where 1 is the same, is likely a copy, unless
+#: different training pictures are as near to each other. Those nearer than SAME are one picture twice.
+COPY, SAME = 0.97, 0.995
 
 
 def measure(loop: Loop) -> dict[str, Any]:
@@ -55,8 +56,17 @@ def samples(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
 
     `similarity` is the mean cosine to the training pictures (the middle of the VAE's latents in 8 x 8 fields,
     seen from halfway between the base model's pictures and the training pictures): without the LoRA, with it,
-    and of the training pictures among themselves.
+    and of the training pictures among themselves. `nearest` names the most similar training picture of each sample
+    {index, file, similarity, copy}, `copies` counts those that are nearly a training picture again. `drift` is how
+    far the LoRA changes pictures of the same seed {withTrigger, withoutTrigger} (mean difference, 0 to 1).
+    `colours` is there for the starter model only (colours.of_run), also when no samples were drawn.
     """
+    found = _compared(loop, final)
+    followed = colours.of_run(loop)
+    return {**found, "colours": followed} if followed is not None else found
+
+
+def _compared(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
     prompts = {p.index: p for p in loop.loaded.sampler.prompts}
     shared = [i for i in final if i in loop.base_samples]
     if not shared:
@@ -68,22 +78,25 @@ def samples(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
     unit = [torch.nn.functional.normalize(t - centre, dim=1) for t in (train, before, after)]
     own = unit[0] @ unit[0].T
     count = len(own)
-    among = (own.sum() - own.trace()) / (count * (count - 1)) if count > 1 else torch.tensor(math.nan)
+    among = round(float(own.sum() - own.trace()) / (count * (count - 1)), 4) if count > 1 else None
     named = [row for row, i in enumerate(shared) if prompts[i].with_trigger] or list(range(len(shared)))
     nearest = (unit[2] @ unit[0].T).max(1)
+    pairs = own[~torch.eye(count, dtype=torch.bool)]
+    least = max([COPY, *pairs[pairs < SAME].tolist()])
+    copied = (nearest.values > least).tolist()
     plain = [row for row, i in enumerate(shared) if not prompts[i].with_trigger]
     result: dict[str, Any] = {
         "similarity": {
             "base": round(float((unit[1][named] @ unit[0].T).mean()), 4),
             "lora": round(float((unit[2][named] @ unit[0].T).mean()), 4),
-            "trainingAmongThemselves": round(float(among), 4),
+            "trainingAmongThemselves": among,
         },
         "nearest": [
             {"index": shared[row], "file": loop.loaded.train[int(nearest.indices[row])].file,
-             "similarity": round(float(nearest.values[row]), 4)}
+             "similarity": round(float(nearest.values[row]), 4), "copy": copied[row]}
             for row in range(len(shared))
         ],
-        "copies": int((nearest.values > COPY).sum()),
+        "copies": sum(copied),
         "likeness": likeness.of_samples(loop, final),
     }  # fmt: skip
     if plain and len(plain) < len(shared):
@@ -144,7 +157,11 @@ def verdict(choice: Choice, readings: dict[str, Any], pictures: dict[str, Any], 
             "encoder keep the two apart; either alone does not where the text encoder cannot tell the words apart."
         )
     if pictures.get("copies"):
-        hints.append("Some samples are nearly copies of training pictures.")
+        hints.append(
+            "Some samples are nearly copies of training pictures. Fewer steps, a lower learning rate or more pictures "
+            "help against copying."
+        )
+    hints += (pictures.get("colours") or {}).get("notes", [])
     return {"level": level, "text": text, "hints": hints, "recommendedStep": choice.step, "reason": choice.reason,
             "evidence": evidence}  # fmt: skip
 

@@ -9,12 +9,13 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import hardware
-from dalla.diffusion.training import errors, export, report, setup
+from dalla.diffusion.training import drawing, errors, export, report, setup
 from dalla.diffusion.training.errors import NotVerified, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events, RunLock
 from dalla.diffusion.training.loop import Loop
@@ -51,16 +52,17 @@ def run(
     listener = listener if first else None
     events: Events | None = None
     lock: RunLock | None = None
+    place = _Place(config)
     try:
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
             lock = RunLock(folder)
         events = Events(folder, listener)
         controls = controls or Controls(folder)
-        _train(config, events, controls, folder)
+        _train(place, events, controls, folder)
         return errors.DONE
     except Exception as exc:  # noqa: BLE001 - the one place that names every end
-        return _end(exc, events or Events(None, listener))
+        return _end(exc, events or Events(None, listener), place)
     finally:
         if events is not None:
             events.close()
@@ -68,7 +70,15 @@ def run(
             lock.release()
 
 
-def _end(exc: Exception, events: Events) -> int:
+@dataclass
+class _Place:
+    """Where a run is: its settings, complete as soon as they are, and the loop once there is one."""
+
+    config: TrainingConfig
+    loop: Loop | None = None
+
+
+def _end(exc: Exception, events: Events, place: _Place) -> int:
     """Tell how it ended and return the exit code for it."""
     if isinstance(exc, Stopped):
         events.emit("cancelled", step=exc.step, kept=exc.kept)
@@ -78,7 +88,9 @@ def _end(exc: Exception, events: Events) -> int:
         return errors.CANCELLED
     if not isinstance(exc, DallaError):
         if hardware.out_of_memory(exc):
-            exc = OutOfMemory(0, str(exc).splitlines()[0][:200] if str(exc) else "no memory", 0)
+            problem = str(exc).splitlines()[0][:200] if str(exc) else "no memory"
+            step = place.loop.done if place.loop else 0
+            exc = OutOfMemory(step, problem, place.config.resolution or 0, events.doing)
         elif isinstance(exc, OSError):
             exc = StorageError.from_os(exc, "the run")
         else:
@@ -100,7 +112,8 @@ def _end(exc: Exception, events: Events) -> int:
     return errors.BAD_INPUT if isinstance(exc, _BAD_INPUT) else errors.FAILED
 
 
-def _train(config: TrainingConfig, events: Events, controls: Controls, folder: Path | None) -> None:
+def _train(place: _Place, events: Events, controls: Controls, folder: Path | None) -> None:
+    config = place.config
     started = datetime.now(UTC)
     begun = time.monotonic()
 
@@ -112,6 +125,7 @@ def _train(config: TrainingConfig, events: Events, controls: Controls, folder: P
             raise Cancelled("Stopped before the first step.")
 
     prepared = setup.prepare(config, tell)
+    place.config = prepared.config
     output = Path(prepared.config.output_folder)
     _check_space(output, *([folder] if folder else []))
     for row in prepared.report.warnings:
@@ -120,7 +134,8 @@ def _train(config: TrainingConfig, events: Events, controls: Controls, folder: P
     loaded = setup.load(prepared, tell, stop=stop)
     for note in loaded.notes:
         events.emit("warning", code="note", detail=note, remedy=None)
-    loop = Loop(prepared, loaded, events, controls, folder)
+    events.doing = "place"
+    loop = place.loop = Loop(prepared, loaded, events, controls, folder)
     if config.resume_from:
         loop.resume(Path(config.resume_from))
     events.emit(
@@ -163,14 +178,7 @@ def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, star
     moved = adapters.moved()
     events.emit("phase", name="report", detail="Measuring what was learned")
     readings = report.measure(loop)
-    final: dict[int, Any] = {}
-    if folder is not None and config.sample_every and loop.base_samples:
-        for prompt in loaded.sampler.prompts:
-            image = final[prompt.index] = loaded.sampler.draw(prompt)
-            if step != loop.done:  # the last step's samples are there already
-                continue
-            loaded.sampler.write(folder, step, prompt, image)
-    pictures = report.samples(loop, final)
+    pictures = report.samples(loop, drawing.final(loop, step))
     result = {
         "step": step, "steps": loop.done, "epoch": loop.epoch, "stoppedEarly": loop.stopped_early,
         "readings": readings, "pictures": pictures, "heldOutPictures": [e.file for e in loaded.held_out],

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from dalla import imaging, paths
+from dalla.diffusion.training import colours
 from dalla.records.family import FAMILIES
 
 
@@ -40,6 +41,21 @@ def prompts_for(config: Any, captions: list[str]) -> list[SamplePrompt]:
     return found
 
 
+def colour_prompts(config: Any) -> list[SamplePrompt]:
+    """Return the prompts of the colour test, as many with the trigger word (if there is one) with the same seeds."""
+    trigger, word = config.trigger_word.strip(), config.class_word.strip()
+    texts = [(asked.plain(), False) for asked in colours.ASKED]
+    if trigger:
+        texts += [(asked.named(trigger, word), True) for asked in colours.ASKED]
+    count = len(colours.ASKED)
+    return [SamplePrompt(n, text, colours.SEED + n % count, named) for n, (text, named) in enumerate(texts)]
+
+
+def file_of(step: int, index: int) -> str:
+    """Return a sample's path relative to the run folder."""
+    return f"samples/step_{step:06d}_{index}.png"
+
+
 def without_word(text: str, word: str) -> str:
     """Return a prompt without a word and without the comma that belonged to it."""
     if not word:
@@ -60,6 +76,9 @@ class Sampler:
         self._device = device
         multiple = family.size_multiple(pipe)
         self.side = max(multiple, min(config.resolution, native) // multiple * multiple)
+        self.native = native
+        #: Drawn for the report alone; none unless the base model is the starter model.
+        self.colours = colour_prompts(config) if colours.is_starter(pipe, family.name, native) else []
         facts = FAMILIES[family.name]
         self._cfg = facts.cfg_scale if facts.cfg_scale is None or native > 256 else 4.0
         self._encoded: dict[str, dict[str, Any]] = {}
@@ -67,7 +86,7 @@ class Sampler:
     def encode(self) -> None:
         """Encode every prompt now and keep the tensors on the CPU."""
         with torch.no_grad():
-            for prompt in self.prompts:
+            for prompt in [*self.prompts, *self.colours]:
                 self._encoded[prompt.prompt] = self._arguments(prompt.prompt, "cpu")
 
     def _arguments(self, prompt: str, device: str) -> dict[str, Any]:
@@ -75,8 +94,11 @@ class Sampler:
         arguments = self._family.encode(self._pipe, prompt, "", guided).arguments
         return {k: v.detach().to(device) if torch.is_tensor(v) else v for k, v in arguments.items()}
 
-    def draw(self, prompt: SamplePrompt) -> Any:
-        """Draw one picture: a PIL image. The training's random state and scheduler stay as they are."""
+    def draw(self, prompt: SamplePrompt, *, side: int | None = None, steps: int | None = None) -> Any:
+        """Draw one picture: a PIL image of `side` px, in `steps` steps (otherwise as the run's samples are).
+
+        The training's random state and scheduler stay as they are.
+        """
         from dalla.diffusion.sampling import build_scheduler
 
         pipe, family = self._pipe, self._family
@@ -100,9 +122,9 @@ class Sampler:
                 image = pipe(
                     **arguments,
                     **family.guidance(self._cfg, None),
-                    num_inference_steps=self._config.sample_steps,
-                    width=self.side,
-                    height=self.side,
+                    num_inference_steps=steps or self._config.sample_steps,
+                    width=side or self.side,
+                    height=side or self.side,
                     generator=torch.Generator("cpu").manual_seed(prompt.seed),
                     output_type="pil",
                 ).images[0]
@@ -115,7 +137,7 @@ class Sampler:
 
     def write(self, folder: Path, step: int, prompt: SamplePrompt, image: Any) -> str:
         """Save a sample as PNG; return its path relative to the run folder."""
-        name = f"samples/step_{step:06d}_{prompt.index}.png"
+        name = file_of(step, prompt.index)
         (folder / "samples").mkdir(exist_ok=True)
         paths.write_atomic(folder / name, imaging.to_png(image), durable=False)
         return name

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,13 +19,13 @@ import torch
 from dalla import training_set
 from dalla.diffusion import hardware
 from dalla.diffusion.families import family as family_of
-from dalla.diffusion.training import base_model, dataset
-from dalla.diffusion.training.adapters import Adapters
+from dalla.diffusion.training import base_model, dataset, fused, parallel, quantized
+from dalla.diffusion.training.adapters import NAME, Adapters
 from dalla.diffusion.training.base_model import BaseModel
 from dalla.diffusion.training.objective import objective_for
 from dalla.diffusion.training.samples import Sampler, prompts_for, without_word
-from dalla.errors import InvalidInput
 from dalla.records.training import TrainingConfig
+from dalla.records.training_machine import Machine, installed, refuse_shortcomings
 from dalla.training_set import SetPicture, SetReport
 
 Tell = Callable[..., None]
@@ -48,6 +47,7 @@ class Prepared:
 def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
     """Check the settings and look at model and pictures. Loads nothing; raises what a person can act on."""
     config.refuse_problems()
+    refuse_machine(config)
     model = base_model.inspect(
         Path(config.base_model), config.family, Path(config.models_folder) if config.models_folder else None
     )
@@ -72,7 +72,7 @@ def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
         counts[picture.bucket] = counts.get(picture.bucket, 0) + picture.repeats
     batches = dataset.batches_per_epoch(list(counts.values()), config.batch_size or 1)
     if not config.steps:
-        per_epoch = math.ceil(batches / (config.gradient_accumulation or 1))
+        per_epoch = math.ceil(batches / ((config.gradient_accumulation or 1) * parallel.count()))
         config = config.with_steps((config.epochs or 1) * per_epoch)
     prior = None
     if config.prior_folder and config.prior_weight:
@@ -83,14 +83,23 @@ def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
             bucket_step=bucket_step,
         )
         dataset.refuse_empty(prior)
-    if config.prior_weight and not config.prior_folder and not (config.trigger_word and config.class_word):
-        raise InvalidInput.field(
-            "priorWeight",
-            "Keeping what the model knows needs either a folder of pictures of the class, or a trigger word and a class word.",
-            remedy="Give both words (such as 'luna' and 'woman'), or a prior folder, or set the weight to 0.",
-        )
     config.refuse_problems()
     return Prepared(config, model, report, train, held, prior, batches)
+
+
+def refuse_machine(config: TrainingConfig) -> None:
+    """Raise InvalidInput by field for what this machine cannot do: a device, a package, a number format."""
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    gpus = torch.cuda.device_count() if cuda else 0
+    devices = frozenset({"cpu", *(["cuda"] if cuda else []), *(["mps"] if mps else [])})
+    best = "cuda" if cuda else "mps" if mps else "cpu"
+    # How many processes there are is known by now. On the processor any number may train together.
+    on_cards = best == "cuda" and config.device != "cpu"
+    count = parallel.count_here() if on_cards else 1
+    machine = Machine(devices, frozenset({best}), gpus, installed)
+    refuse_shortcomings(config.with_(processes=count), machine)
+    if config.optimizer == "adamw8bit" or config.quantize in ("int8", "nf4"):
+        quantized.load_bitsandbytes()
 
 
 def _multiple(model: BaseModel) -> int:
@@ -144,11 +153,8 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
     wanted = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
     place = hardware.choose(config.device, wanted)
     device = place.device
-    if "LOCAL_RANK" in os.environ and device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    if device == "cpu" and place.precision == "fp16":
-        raise InvalidInput.field("mixedPrecision", "fp16 trains on graphics cards only.", remedy="Choose auto or bf16.")
     if device == "cuda":
+        parallel.take_card()
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     family = family_of(model.family)
@@ -188,9 +194,9 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
     shown = prompts_for(config, [e.captions[0] for e in held or train])
     sampler = Sampler(pipe, family, config, shown, device, model.native_size)
     if not config.train_text_encoder:
+        tell("phase", name="texts", detail="Encoding the captions")
         for name in encoders:  # one after another: a T5 and a denoiser at once may not fit
             getattr(pipe, name).to(device)
-        tell("phase", name="texts", detail="Encoding the captions")
         # Swapped captions are needed for the report, and the empty one for dropped captions.
         texts.prepare([*captions, *swapped, ""], cache, [getattr(pipe, name) for name in encoders])
         sampler.encode()
@@ -201,17 +207,23 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
             torch.cuda.empty_cache()
     stop()
 
-    notes += base_model.quantize(pipe, family, config.quantize, device)
+    tell("phase", name="place", detail="Making the model ready for training")
+    notes += quantized.quantize(pipe, family, config.quantize)
     adapters = Adapters(pipe, family, config)
     denoiser = getattr(pipe, family.lora.denoiser)
     if config.train_text_encoder:
         for name in encoders:
             getattr(pipe, name).to(device)
     denoiser.to(device)
+    if device == "cpu":
+        if family.lora.denoiser == "unet":  # its convolutions are faster with the channels last
+            denoiser.to(memory_format=torch.channels_last)
+        for part in adapters.components().values():
+            fused.fuse(part, NAME)
     if config.gradient_checkpointing:
         checkpointing(adapters)
     if config.compile:
-        notes += _compile(denoiser, device)
+        notes += _compile(denoiser, family, device)
     for part in adapters.components().values():
         part.train()
     return Loaded(
@@ -243,9 +255,16 @@ def checkpointing(adapters: Adapters) -> None:
             part.enable_input_require_grads()
 
 
-def _compile(denoiser: Any, device: str) -> list[str]:
-    """Compile the repeated blocks where that pays (transformers on a graphics card)."""
-    if device != "cuda" or not getattr(denoiser, "_repeated_blocks", None):
-        return ["torch.compile is left out: for this model and device it costs more than it saves."]
-    denoiser.compile_repeated_blocks()
-    return []
+def _compile(denoiser: Any, family: Any, device: str) -> list[str]:
+    """Compile block by block where that pays: transformers on an NVIDIA card. Returns what to tell.
+
+    The blocks of a kind are alike, so that one compilation serves all. A U-Net's are not, and gain little.
+    """
+    if family.lora.denoiser != "transformer":
+        return ["torch.compile is left out: a U-Net gains less than the compiling takes."]
+    if device != "cuda":
+        return ["torch.compile is left out: it pays on NVIDIA cards only."]
+    for name in ("transformer_blocks", "single_transformer_blocks"):
+        for block in getattr(denoiser, name, []):
+            block.compile()
+    return ["The blocks of the model are compiled, so the first steps are slow."]

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from dalla.diffusion import hardware
 from dalla.diffusion.training.dataset import Example
 from dalla.diffusion.training.objective import item_losses
 
@@ -59,29 +61,53 @@ class Comparison:
 
 
 class Questions:
-    """A fixed set of questions to the model: these pictures, at these levels, with this noise."""
+    """A fixed set of questions to the model: these pictures, at these levels, with this noise.
+
+    As many are asked at once as a batch of the training has; when memory runs out, half as many from then on, and
+    `on_split` is told how many that is.
+    """
 
     def __init__(
-        self, trainer: Any, examples: list[Example], *, timesteps: int, noises: int, captions: list[str] | None = None
-    ) -> None:
+        self, trainer: Any, examples: list[Example], *, timesteps: int, noises: int, captions: list[str] | None = None,
+        on_split: Callable[[int], None] | None = None,
+    ) -> None:  # fmt: skip
         self._trainer = trainer
         self._examples = examples
         self._captions = captions or [example.captions[0] for example in examples]
         self._timesteps, self._noises = timesteps, noises
+        self._most = max(1, trainer.config.batch_size or 1)
+        self._on_split = on_split
 
     def ask(self) -> Reading:
-        """Take a reading. Deterministic; touches no random state of the training."""
+        """Take a reading. Deterministic; touches no random state of the training.
+
+        Raises what the device raises when there is no memory for a single question.
+        """
         rows = [row for number in range(len(self._examples)) for row in self._rows(number)]
         losses: dict[str, list[float]] = {example.file: [] for example in self._examples}
-        step = max(1, self._trainer.config.batch_size)
         with torch.no_grad():
             for _, same in itertools.groupby(rows, key=lambda row: self._examples[row[0]].shape):
                 alike = list(same)
-                for start in range(0, len(alike), step):
-                    part = alike[start : start + step]
-                    for (number, _, _), loss in zip(part, self._batch(part), strict=True):
+                while alike:
+                    found = self._answers(alike[: self._most])
+                    for (number, _, _), loss in zip(alike, found, strict=False):
                         losses[self._examples[number].file].append(loss)
+                    alike = alike[len(found) :]
         return Reading(losses)
+
+    def _answers(self, part: list[tuple[int, float, Any]]) -> list[float]:
+        """Return the losses of the first questions of `part`: of all, or of as many as there is memory for."""
+        while True:
+            try:
+                return self._batch(part)
+            except Exception as exc:
+                if len(part) == 1 or not hardware.out_of_memory(exc):
+                    raise
+            hardware.free_cache(self._trainer.device)
+            self._most = len(part) // 2
+            part = part[: self._most]
+            if self._on_split is not None:
+                self._on_split(self._most)
 
     def _rows(self, number: int) -> list[tuple[int, float, Any]]:
         """Return the questions about one example: (its number, noise level, noise)."""

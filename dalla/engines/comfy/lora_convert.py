@@ -13,23 +13,18 @@ import os
 import re
 import secrets
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from dalla.errors import InvalidInput
+from dalla.lora_forms import alphas
+from dalla.lora_names import FLOW, TEXT, TRANSFORMER, UNET, half_of, is_second_encoder, split_layer, with_text_model
 from dalla.weights import LORA_TAIL, Header, TensorInfo, lora_family, read_header
 
 #: Part of the written files' names: raise it when the same input is to give another output.
 VERSION = "2"
-_FLOW = ("sd3", "flux")
 _LOADS_AS_IS = re.compile(r"(?:lora_unet|lora_te\d?|lycoris|lora_transformer)_|(?:diffusion_model|text_encoders)\.")
-_UNET = re.compile(r"(?:down_blocks|up_blocks|mid_block|conv_in|conv_out|conv_norm_out|time_embedding|add_embedding)\b")
-_TRANSFORMER = re.compile(
-    r"(?:transformer_blocks|single_transformer_blocks|x_embedder|context_embedder|time_text_embed|norm_out|proj_out|pos_embed)\b"
-)
-_TEXT = re.compile(r"(?:text_model\.)?(?:encoder\.layers|embeddings|final_layer_norm)\.|text_projection\b")
 
 
 @dataclass
@@ -50,7 +45,7 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
     result = Plan()
     unknown: list[str] = []
     ranks: dict[str, tuple[str, str, int]] = {}  # new layer -> part, layer as the config names it, rank
-    second_encoder = _is_second_encoder(header) if family == "sdxl" else False
+    second_encoder = is_second_encoder(header) if family == "sdxl" else False
     for old, info in header.items():
         tail = LORA_TAIL.search(old)
         layer = old[: tail.start()] if tail else old
@@ -59,13 +54,13 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
             result.tensors[old] = (old, info)
             continue
         name = layer if _LOADS_AS_IS.match(layer) else None
-        part, plain = _split(layer)
+        part, plain = split_layer(layer)
         if name is not None:
             fixed = re.sub(r"^(lora_te\d?)_encoder_layers_", r"\1_text_model_encoder_layers_", name)
             result.needed |= fixed != name
             result.tensors[fixed + tail[0]] = (old, info)
             continue
-        if family in _FLOW:
+        if family in FLOW:
             name, new_tail = _flow_name(part, plain), _flow_tail(tail)
             result.needed |= name != layer or new_tail != tail[0]
         else:
@@ -78,15 +73,15 @@ def plan(path: Path, header: Header, family: str | None) -> Plan:
         if new_tail == ".dora_scale" != tail[0]:
             info = _dora(info, header, layer)
         result.tensors[name + new_tail] = (old, info)
-        if _half(tail) == "down":
+        if half_of(tail) == "down":
             ranks[name] = (part or _part_of(plain, family), plain, info.shape[0])
-    alpha_of = _alphas(path, header)
+    alpha_of = alphas(path, header)
     for name, (part, plain, rank) in ranks.items():
         if f"{name}.alpha" in result.tensors:
             continue
         alpha = alpha_of(part, plain, rank)
         result.needed |= alpha != rank
-        if family not in _FLOW or alpha != rank:
+        if family not in FLOW or alpha != rank:
             result.alphas[f"{name}.alpha"] = alpha
     if result.needed and unknown:
         raise InvalidInput.field(
@@ -117,7 +112,7 @@ def write(path: Path, out: Path, header: Header, plan: Plan, family: str | None,
         texts.setdefault("ss_base_model_version", "sdxl_base_v1-0")
     elif family == "sd15":
         texts.setdefault("ss_base_model_version", "sd_v1")
-    if family not in _FLOW:
+    if family not in FLOW:
         texts.setdefault("ss_network_module", "networks.lora")
     table: dict[str, Any] = {"__metadata__": {**texts, **metadata}}
     at = 0
@@ -149,54 +144,33 @@ def write(path: Path, out: Path, header: Header, plan: Plan, family: str | None,
 # ---------------------------------------------------------------- names
 
 
-def _split(layer: str) -> tuple[str | None, str]:
-    """Split `unet.down_blocks…` into its part and the module path. None: the name has no part."""
-    layer = layer.removeprefix("base_model.model.")
-    head, _, rest = layer.partition(".")
-    if head in ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3"):
-        return head, rest.removeprefix("base_model.model.")
-    return None, layer
-
-
 def _part_of(plain: str, family: str | None) -> str:
-    if _TEXT.match(plain):
+    if TEXT.match(plain):
         return "text_encoder"
-    return "transformer" if family in _FLOW else "unet"
+    return "transformer" if family in FLOW else "unet"
 
 
 def _kohya_name(part: str | None, plain: str, family: str | None, second_encoder: bool) -> str | None:
-    if part in (None, "unet") and _UNET.match(plain):
+    if part in (None, "unet") and UNET.match(plain):
         plain = plain.replace(".processor.", ".")
         if plain.endswith(".to_out"):  # the old attention processors left the list index out
             plain += ".0"
         return "lora_unet_" + plain.replace(".", "_")
-    if part in (None, "text_encoder", "text_encoder_2") and _TEXT.match(plain):
+    if part in (None, "text_encoder", "text_encoder_2") and TEXT.match(plain):
         if part == "text_encoder_2" or (part is None and second_encoder):
             prefix = "lora_te2_"
         else:
             prefix = "lora_te1_" if family == "sdxl" else "lora_te_"
-        return prefix + _with_text_model(plain).replace(".", "_")
+        return prefix + with_text_model(plain).replace(".", "_")
     return None
 
 
 def _flow_name(part: str | None, plain: str) -> str | None:
-    if part in (None, "transformer") and _TRANSFORMER.match(plain):
+    if part in (None, "transformer") and TRANSFORMER.match(plain):
         return f"transformer.{plain}"
-    if part in (None, "text_encoder", "text_encoder_2") and _TEXT.match(plain):
-        return f"{part or 'text_encoder'}.{_with_text_model(plain)}"
+    if part in (None, "text_encoder", "text_encoder_2") and TEXT.match(plain):
+        return f"{part or 'text_encoder'}.{with_text_model(plain)}"
     return f"{part}.{plain}" if part else None
-
-
-def _with_text_model(plain: str) -> str:
-    return plain if plain.startswith(("text_model.", "text_projection")) else f"text_model.{plain}"
-
-
-def _half(tail: re.Match[str]) -> str | None:
-    """Return down or up for the two halves of a LoRA layer, whatever they are called."""
-    groups = tail.groupdict()
-    if groups["peft"]:
-        return {"A": "down", "B": "up"}[groups["peft"]]
-    return groups["kohya"] or groups["diffusers"] or groups["linear"] or groups["old"]
 
 
 def _flow_tail(tail: re.Match[str]) -> str:
@@ -207,7 +181,7 @@ def _flow_tail(tail: re.Match[str]) -> str:
 
 
 def _kohya_tail(tail: re.Match[str]) -> str:
-    if half := _half(tail):
+    if half := half_of(tail):
         return f".lora_{half}.weight"
     return ".dora_scale" if "magnitude" in tail[0] else tail[0]
 
@@ -217,68 +191,14 @@ def _unet_layer_loads(layer: str) -> bool:
     if layer.startswith(("text_encoder.text_model.encoder.layers.", "text_encoder_2.text_model.encoder.layers.")):
         return True
     plain = layer.removeprefix("unet.")
-    return bool(_UNET.match(plain)) and not re.search(r"(?<!\.processor)\.to_(?:[qkv]|out)\b", plain)
-
-
-def _is_second_encoder(header: Header) -> bool:
-    """Whether text-encoder layers without a part belong to SDXL's wide encoder."""
-    return any(
-        re.search(r"self_attn\.[qkv]_proj\.(?:lora_A|lora\.down|lora_linear_layer\.down)\.", k)
-        and v.shape[-1:] == (1280,)
-        for k, v in header.items()
-    )
+    return bool(UNET.match(plain)) and not re.search(r"(?<!\.processor)\.to_(?:[qkv]|out)\b", plain)
 
 
 def _dora(info: TensorInfo, header: Header, layer: str) -> TensorInfo:
     """Give PEFT's magnitude the shape of kohya's: one number per output, broadcast over the rest."""
     count = math.prod(info.shape)
     ups = (
-        v for k, v in header.items() if k.startswith(f"{layer}.") and (t := LORA_TAIL.search(k)) and _half(t) == "up"
+        v for k, v in header.items() if k.startswith(f"{layer}.") and (t := LORA_TAIL.search(k)) and half_of(t) == "up"
     )
     rank = len(next(ups, info).shape)
     return replace(info, shape=(count, *[1] * (max(rank, 2) - 1)))
-
-
-# ---------------------------------------------------------------- scale
-
-
-def _alphas(path: Path, header: Header) -> Callable[[str, str, int], float]:
-    """Return the function that tells a layer's alpha from the adapter's configuration; without one, the rank."""
-    packed = _json(header.metadata.get("lora_adapter_metadata"))
-    beside: dict[str, Any] = {}
-    if (config := path.parent / "adapter_config.json").is_file():
-        try:
-            beside = _json(config.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError):
-            beside = {}
-
-    def config_of(part: str) -> dict[str, Any]:
-        own = {k.removeprefix(f"{part}."): v for k, v in packed.items() if k.startswith(f"{part}.")}
-        return own or beside
-
-    def alpha(part: str, layer: str, rank: int) -> float:
-        config = config_of(part)
-        value = config.get("lora_alpha", rank)
-        patterns = config.get("alpha_pattern")
-        for pattern, special in patterns.items() if isinstance(patterns, dict) else ():
-            try:
-                if re.match(rf"(?:.*\.)?(?:{pattern})$", layer):
-                    value = special
-                    break
-            except re.error:
-                continue
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            return float(rank)
-        return number * math.sqrt(rank) if config.get("use_rslora") else number
-
-    return alpha
-
-
-def _json(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -3,7 +3,7 @@ import { api, idempotencyKey } from "../../api.js";
 import { openDialog } from "../../components/confirm-dialog.js";
 import { fieldRow } from "../../components/field-row.js";
 import { busy, render } from "../../dom.js";
-import { number, plural } from "../../format.js";
+import { number, percent, plural } from "../../format.js";
 import { clearErrors, readForm, showErrors } from "../../forms.js";
 import { html, icon } from "../../html.js";
 import { prefs } from "../../prefs.js";
@@ -22,6 +22,12 @@ const OPERATIONS = {
     title: "Crop faces", verb: "Crop", icon: "face", trial: true,
     text: "Each face becomes a picture of its own, beside the original. The original stays as it is.",
     fields: [choice("margin", "Space around the face", [["tight", "Tight"], ["normal", "Normal"], ["loose", "Loose"]], "normal"), choice("aspect", "Shape", [["1:1", "1:1"], ["4:5", "4:5"], ["3:4", "3:4"], ["2:3", "2:3"], ["free", "As it comes"]], "1:1"), choice("which", "Which faces", [["all", "All"], ["largest", "The largest"]], "all"), whole("minSize", "Smallest face, px", 48, 8, 4096), whole("size", "Long side at most, px", 0, 0, 16384, "0 leaves it as it comes"), choice("caption", "Caption of the crop", [["copy", "That of the picture"], ["none", "None"]], "copy")],
+  },
+  mask_faces: {
+    title: "Mask faces", verb: "Mask", icon: "layers", trial: true,
+    text: "Each picture gets a mask of the faces in it. With “Masked loss” on, training then looks at the person and hardly at what is around.",
+    fields: [choice("area", "What counts", [["head", "Head and shoulders"], ["face", "The face only"]], "head"), choice("which", "Which faces", [["all", "All"], ["largest", "The largest"]], "all"), choice("softness", "Edge", [["0", "Hard"], ["0.3", "Soft"], ["0.8", "Very soft"]], "0.3"), whole("floor", "The rest counts, %", 10, 0, 90, "A little keeps the picture in one piece"), { name: "replace", label: "Also replace masks that are there", type: "checkbox" }],
+    options: (v) => ({ ...v, softness: Number(v.softness) }),
   },
   resize: {
     title: "Resize", verb: "Resize", icon: "fit", trial: true,
@@ -130,10 +136,14 @@ export async function operationDialog({ page, name, ids, filter = {} }) {
   return taskId;
 }
 
+/** What of a picture its mask would leave, in words and as training would weigh it. */
+const maskSaid = (r) => html`${plural(r.faces, "face")}, ${percent(r.covered)} of the picture counts${r.preview && html`<img class="ds-trial-mask" src="${r.preview}" alt="The picture with what hardly counts darkened">`}`;
+
 /** What a trial would do, picture by picture. */
 function trialView(task) {
   const items = task.result?.items ?? [];
   const said = (r) => r?.skipped ? r.skipped
+    : r?.covered !== undefined ? maskSaid(r)
     : r?.after !== undefined ? html`<q>${r.after}</q>`
       : r?.outputs ? r.outputs.map((o) => `${o.filename ?? ""}${o.box ? ` ${o.box.width} × ${o.box.height}` : o.width ? ` ${o.width} × ${o.height}` : ""}`).join(", ") : html`<span class="muted">stays as it is</span>`;
   const failed = task.itemsFailed ?? [];

@@ -80,8 +80,8 @@ export const GROUPS = [
       { name: "captionDropout", label: "Caption dropout", kind: "number", min: 0, max: 1, step: 0.01, help: "Share of steps without a caption; keeps the model steerable." },
       { name: "shuffleCaptions", label: "Shuffle captions", kind: onOff, help: "For comma separated tags: another order each time." },
       { name: "keepTokens", label: "Tags that stay in front", kind: "integer", min: 0, max: 100, help: "When shuffling, the first tags keep their place: the trigger word." },
-      { name: "priorWeight", label: "Prior weight", kind: "number", min: 0, max: 10, help: "Above 0, pictures of the class are trained along so that the model does not forget them." },
-      { name: "priorFolder", label: "Folder of class pictures", kind: "text", help: "Needed with a prior weight." },
+      { name: "priorWeight", label: "Prior weight", kind: "number", min: 0, max: 10, help: "Above 0, what the model draws for the class word is kept as it was. A trigger word and a class word are enough; class pictures are trained along." },
+      { name: "priorFolder", label: "Folder of class pictures", kind: "text", help: "Optional, only with a prior weight: the name of a folder in training_data/ with pictures of other members of the class." },
     ],
   },
   {
@@ -89,11 +89,12 @@ export const GROUPS = [
     label: "Memory and speed",
     fields: [
       { name: "gradientCheckpointing", label: "Gradient checkpointing", kind: onOff, help: "Much less memory, about 40 % slower." },
-      { name: "quantize", label: "Quantise the base model", kind: "choice", options: [["none", "No"], ["fp8", "fp8"], ["int8", "int8"], ["nf4", "nf4 (4 bit)"]], help: "The base model takes less memory while training. The LoRA stays exact." },
+      { name: "quantize", label: "Quantise the base model", kind: "choice", options: [["none", "No"], ["fp8", "fp8"], ["int8", "int8"], ["nf4", "nf4 (4 bit)"]], help: "The base model takes less memory while training; needs an NVIDIA card. The LoRA stays exact. Not together with DoRA." },
       { name: "mixedPrecision", label: "Precision", kind: "choice", options: [["auto", "As the machine can"], ["no", "fp32"], ["fp16", "fp16"], ["bf16", "bf16"]], help: "bf16 where the card can; fp32 on the CPU." },
       { name: "cacheToDisk", label: "Keep prepared pictures on disk", kind: onOff, help: "The next run with these pictures starts sooner." },
-      { name: "compile", label: "Compile the model", kind: onOff, help: "Slow start, faster steps. Worth it for long runs on a GPU." },
+      { name: "compile", label: "Compile the model", kind: onOff, help: "Slow start, faster steps. For SD 3 and FLUX on an NVIDIA card; elsewhere it is left out." },
       { name: "device", label: "Device", kind: "choice", options: [["auto", "Automatic"], ["cuda", "NVIDIA GPU"], ["mps", "Apple GPU"], ["cpu", "CPU"]], help: "Where it is trained." },
+      { name: "processes", label: "NVIDIA cards", kind: "integer", min: 1, max: 64, help: "How many train together, each with its own pictures of every step. They must be in this computer." },
     ],
   },
   {

@@ -5,20 +5,19 @@ import { confirmDialog } from "../../components/confirm-dialog.js";
 import { errorState, skeleton } from "../../components/states.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { busy, debounce, onAction, render } from "../../dom.js";
-import { ago, bytes, dateTime, duration, eta, number, percent, plural, words } from "../../format.js";
+import { ago, bytes, dateTime, duration, eta, number, plural } from "../../format.js";
 import { html, icon } from "../../html.js";
 import { stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
+import { canEdit, editAndResume } from "./edit.js";
 import { logSection } from "./log.js";
 import { FIELDS, getIn, PRESETS, shown } from "./params.js";
+import { report } from "./report.js";
 import { act, bar } from "./runs.js";
 import { samplesSection } from "./samples.js";
 import { ACTIVE, actLabel, ACTS, against, appended, loss, speed, stateOf, troubleOf } from "./words.js";
 
 const POLL = { live: 15_000, down: 3000 };
-const VERDICTS = { learned: ["good", "ok", "It learned"], weak: ["warn", "alert", "A little"], overfitted: ["warn", "alert", "Memorised"], not_learned: ["bad", "error", "Learned nothing"], unknown: ["info", "info", "Cannot be told"] };
-const BANDS = { strong: ["good", "ok"], likely: ["good", "ok"], weak: ["warn", "alert"], none: ["bad", "error"] };
-const READINGS = { heldOut: "Held-out pictures", train: "Training pictures", swap: "Without the trigger word", prior: "Pictures of the class" };
 
 const fact = (label, value, note = "") => html`<div data-key="${label}"><dt>${label}</dt><dd><strong>${value}</strong>${note && html`<span class="small muted">${note}</span>`}</dd></div>`;
 
@@ -32,7 +31,7 @@ function head(run) {
   return html`<div class="page-head"><a class="icon-btn" href="/lora.html?tab=runs" data-action="run-back" aria-label="All runs" title="All runs">${icon("arrow-left")}</a><div class="lo-run-title"><h2>${run.name}</h2><p class="small muted">${[run.characterName, run.trainingData, run.baseModel, preset].filter(Boolean).join(" · ")}</p></div>${statusBadge(state.status, state.label)}<span class="spacer"></span>
     ${Object.keys(ACTS)
       .filter((a) => run.actions?.includes(a))
-      .map((a) => html`<button type="button" class="btn ${a === "resume" ? "btn-primary" : ["delete", "cancel"].includes(a) ? "btn-ghost is-danger" : ""}" data-key="${a}" data-action="run-do" data-needs="write" data-act="${a}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>`)}</div>
+      .map((a) => html`<button type="button" class="btn ${a === "resume" ? "btn-primary" : ["delete", "cancel"].includes(a) ? "btn-ghost is-danger" : ""}" data-key="${a}" data-action="run-do" data-needs="write" data-act="${a}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>${["resume", "retry"].includes(a) && canEdit(run) && html`<button type="button" class="btn" data-key="edit" data-action="run-edit" data-needs="write">${icon("edit")}${a === "resume" ? "Edit and resume" : "Edit and start again"}</button>`}`)}</div>
     ${(state.text || run.message) && active && html`<p class="lo-state-text" role="status">${state.text || (run.step ? "" : run.message)}</p>`}
     ${trouble && html`<div class="lo-trouble" role="alert">${icon("error")}<div><p><strong>${trouble.detail}</strong></p><p>${trouble.remedy}</p>${run.error?.logTail?.length > 0 && html`<details><summary class="small">Last lines of the log</summary><pre class="small mono lo-tail" tabindex="0">${run.error.logTail.join("\n")}</pre></details>`}</div></div>`}
     ${run.lora && html`<p class="lo-made">${icon("ok")}<span>On the shelf as <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a>${run.result?.step && html`, as it was at step ${number(run.result.step)}`}.${(run.result?.notes ?? []).map((n) => html` <span class="muted">${n}</span>`)}</span></p>`}
@@ -55,31 +54,6 @@ function checkpoints(run) {
       <div class="row"><a class="icon-btn" href="${c.fileUrl}" download aria-label="Download the LoRA of step ${c.step}" title="Download">${icon("download")}</a>${!ACTIVE.has(run.status) && html`<button type="button" class="icon-btn" data-action="point-delete" data-step="${c.step}" aria-label="Delete the checkpoint of step ${c.step}" title="Delete">${icon("trash")}</button>`}<button type="button" class="btn btn-small" data-action="point-use" data-needs="write" data-step="${c.step}" aria-label="Use the LoRA of step ${c.step}">Use this</button></div></li>`)}</ul><p class="small muted">“Use this” puts the LoRA onto the shelf${run.characterName ? ` and gives it to ${run.characterName}` : ""}. The files work in ComfyUI, A1111 and Forge too.</p>`
       : html`<p class="muted">${ACTIVE.has(run.status) ? "The first one is written at the first check." : "There are none."}</p>`
   }`;
-}
-
-/** Whose face it is and how like the samples are to the pictures, in words, with the numbers of each sample. */
-function likeness(found) {
-  const readings = [["Face", "user", found?.faces], ["Whole picture", "image", found?.images]].filter(([, , one]) => one?.text);
-  const told = readings.filter(([, , one]) => one.measured);
-  const not = readings.filter(([, , one]) => !one.measured).map(([label, , one]) => html`<p class="small muted" data-key="no-${label}">${one.text}</p>`);
-  if (!told.length) return html`${not}`;
-  return html`<div class="lo-likeness stack-2"><h3>Does it look like the pictures?</h3><ul class="lo-checks">${told.map(([label, glyph, one]) => {
-    const [tone, mark] = BANDS[one.band] ?? ["info", glyph];
-    return html`<li class="lo-check is-${tone}" data-key="${label}">${icon(mark, label)}<div><p>${one.text}</p>${(one.notes ?? []).map((note) => html`<p class="small lo-problem">${icon("alert")}<span>${note}</span></p>`)}
-      ${one.samples?.length > 0 && html`<details class="lo-buckets"><summary class="small">${plural(one.samples.length, "sample")} one by one</summary><div class="lo-scroll" tabindex="0" role="region" aria-label="${label}: each sample"><table class="table small"><thead><tr><th scope="col">Sample</th><th scope="col" class="end">Similarity</th><th scope="col">Nearest training picture</th></tr></thead><tbody>${one.samples.map((s) => html`<tr><td data-label="Sample" class="primary">${number(s.index + 1)}</td><td class="end" data-label="Similarity">${number(s.similarity, 2)}</td><td data-label="Nearest training picture"><span class="mono">${s.nearest.file}</span> ${number(s.nearest.similarity, 2)}${s.copy && html` <strong>nearly the same</strong>`}</td></tr>`)}</tbody></table></div></details>`}</div></li>`;
-  })}</ul>${found.faces?.measured && html`<p class="small muted">1.00 is the same face. From 0.60 on it is clearly the person, from 0.45 likely, from 0.36 weakly; these bounds were measured on photographs.</p>`}${not}</div>`;
-}
-
-function report(run) {
-  const r = run.report;
-  if (!r) return html``;
-  const likely = r.verdict?.level === "learned" && r.verdict.evidence === "weak"; // one held-out picture proves little
-  const [tone, glyph, label] = likely ? ["info", "info", "It seems to have learned"] : (VERDICTS[r.verdict?.level] ?? ["info", "info", "Report"]);
-  const s = r.pictures?.similarity;
-  return html`<section class="panel stack-3 lo-report"><header class="panel-head"><h2>What came out</h2><span class="badge badge-${tone}">${icon(glyph)}<span>${label}</span></span></header><p>${r.verdict?.text ?? ""} ${r.verdict?.reason ?? ""}</p>${r.verdict?.hints?.length > 0 && html`<ul class="consequences">${r.verdict.hints.map((h) => html`<li>${h}</li>`)}</ul>`}
-    ${r.readings && Object.keys(r.readings).length > 0 && html`<div class="lo-scroll" tabindex="0" role="region" aria-label="Readings"><table class="table"><thead><tr><th scope="col">Loss on</th><th scope="col" class="end">Without LoRA</th><th scope="col" class="end">With LoRA</th><th scope="col" class="end">Change</th><th scope="col" class="end">Better in</th></tr></thead><tbody>${Object.entries(r.readings).map(([key, x]) => html`<tr><td data-label="Loss on" class="primary">${READINGS[key] ?? words(key)}</td><td class="end" data-label="Without LoRA">${loss(x.base)}</td><td class="end" data-label="With LoRA">${loss(x.loss)}</td><td class="end" data-label="Change">${x.change > 0 ? "+" : "−"}${percent(Math.abs(x.change))}</td><td class="end" data-label="Better in">${number(x.improved)} of ${number(x.pairs)}${x.pictures ? html` <span class="muted">(${plural(x.pictures, "picture")})</span>` : ""}</td></tr>`)}</tbody></table></div>`}
-    ${likeness(r.pictures?.likeness)}
-    ${s && html`<p class="small muted">Likeness of the samples to the training pictures: ${number(s.base, 2)} without the LoRA, ${number(s.lora, 2)} with it; the training pictures among themselves ${number(s.trainingAmongThemselves, 2)}.</p>`}</section>`;
 }
 
 function settings(run) {
@@ -233,6 +207,9 @@ export function runView(root, page) {
         }
         await load();
       }),
+    "run-edit": async () => {
+      if (await editAndResume(run)) await load();
+    },
     "point-use": (_e, el) =>
       busy(el, async () => {
         try {

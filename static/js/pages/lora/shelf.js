@@ -10,6 +10,7 @@ import { html, icon } from "../../html.js";
 import { stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { session } from "../../session.js";
+import { downloadMenu, saveAs } from "./download.js";
 import { bestSample, fits } from "./words.js";
 
 const loraUrl = (name, more = "") => `/api/loras/${encodeURIComponent(name)}${more}`;
@@ -26,7 +27,7 @@ export function shelfTab(root) {
   const search = root.querySelector("input");
   search.value = text;
 
-  const card = (l) => {
+  const card = (l, place) => {
     const sample = pictures.get(l.name);
     return html`<li class="card lo-lora ${url.get("lora") === l.name ? "is-marked" : ""}" data-key="${l.name}">
       <div class="lo-lora-picture">${sample ? html`<img src="${sample.fileUrl}" alt="Sample: ${sample.prompt}" loading="lazy">` : icon("layers")}</div>
@@ -36,7 +37,7 @@ export function shelfTab(root) {
       <p class="row lo-words">${l.triggerWord ? html`<button type="button" class="chip mono" data-action="lora-copy" data-text="${l.triggerWord}" aria-label="Copy the trigger word ${l.triggerWord}">${icon("copy")}${l.triggerWord}</button>` : html`<span class="small muted">no trigger word</span>`}${(l.tags ?? []).map((t) => html`<span class="chip">${icon("tag")}${t}</span>`)}</p>
       <p class="small muted">${[bytes(l.sizeBytes), l.baseModel ? `on ${l.baseModel}` : "", l.step ? `step ${number(l.step)}` : "", ago(l.createdAt)].filter(Boolean).join(" · ")}${l.taskId && html` · <a href="/lora.html?run=${encodeURIComponent(l.taskId)}" data-action="lora-run" data-id="${l.taskId}">its run</a>`}</p>
       <p class="small">${l.usedBy.length ? html`Used by ${l.usedBy.map((c, i) => html`${i > 0 && ", "}<a href="/characters.html?id=${encodeURIComponent(c.id)}&tab=looks">${c.name}</a>${c.strength !== 1 && ` (${number(c.strength, 2)})`}`)}` : html`<span class="muted">Used by nobody</span>`}</p></div>
-      <div class="lo-lora-acts"><button type="button" class="btn btn-small" data-action="lora-give" data-name="${l.name}" aria-label="Give ${l.name} to a character">${icon("characters")}Give to…</button>${l.usedBy.length === 1 && html`<a class="btn btn-small" href="/studio.html?character=${encodeURIComponent(l.usedBy[0].id)}">${icon("studio")}Draw</a>`}<span class="spacer"></span><button type="button" class="icon-btn" data-action="lora-edit" data-name="${l.name}" aria-label="Edit ${l.name}" title="Edit">${icon("edit")}</button><a class="icon-btn" href="${l.fileUrl}" download aria-label="Download ${l.name}" title="Download">${icon("download")}</a><button type="button" class="icon-btn" data-action="lora-delete" data-needs="write" data-name="${l.name}" aria-label="Delete ${l.name}" title="Delete">${icon("trash")}</button></div></li>`;
+      <div class="lo-lora-acts"><button type="button" class="btn btn-small" data-action="lora-give" data-name="${l.name}" aria-label="Give ${l.name} to a character">${icon("characters")}Give to…</button>${l.usedBy.length === 1 && html`<a class="btn btn-small" href="/studio.html?character=${encodeURIComponent(l.usedBy[0].id)}">${icon("studio")}Draw</a>`}<span class="spacer"></span><button type="button" class="icon-btn" data-action="lora-edit" data-name="${l.name}" aria-label="Edit ${l.name}" title="Edit">${icon("edit")}</button>${downloadMenu(l, place)}<button type="button" class="icon-btn" data-action="lora-delete" data-needs="write" data-name="${l.name}" aria-label="Delete ${l.name}" title="Delete">${icon("trash")}</button></div></li>`;
   };
   function paint() {
     root.querySelector(".lo-shelf-tools").hidden = rows.length < 2 && !text;
@@ -185,6 +186,10 @@ export function shelfTab(root) {
     },
     "lora-copy": (_e, el) => copyText(el.dataset.text, "Trigger word copied"),
     "lora-edit": (_e, el) => edit(find(el)),
+    "lora-get": (_e, el) => {
+      el.closest("[popover]").hidePopover();
+      return busy(root.querySelector(`[popovertarget="${el.closest("[popover]").id}"]`), () => saveAs(find(el), el.dataset.form).catch((problem) => toast.error(problem)));
+    },
     "lora-give": (_e, el) => give(find(el)),
     "lora-delete": async (_e, el) => {
       const l = find(el);

@@ -40,6 +40,23 @@ export function against(value, base) {
   return `${percent(Math.abs(change))} ${change < 0 ? "lower" : "higher"} than without the LoRA`;
 }
 
+/** Whether samples came out as training pictures again. @returns {{tone: "good"|"warn", text: string}} */
+export function copiesText({ copies = 0, nearest = [] }) {
+  if (!copies) return { tone: "good", text: "No sample is a copy: each differs clearly from the training picture it is most like." };
+  const files = nearest.filter((row) => row.copy).map((row) => row.file);
+  const named = files.length ? `: ${[...new Set(files)].slice(0, 4).join(", ")}` : "";
+  return { tone: "warn", text: `${number(copies)} of ${plural(nearest.length, "sample")} ${copies === 1 ? "is" : "are"} nearly a training picture again${named}. Fewer steps, a lower learning rate or more pictures help against copying.` };
+}
+
+/** How much the LoRA changes pictures without its trigger word, beside those with it. @returns {{tone: "good"|"warn", text: string}} */
+export function driftText({ withTrigger, withoutTrigger }) {
+  const figures = `With the trigger word the samples change by ${percent(withTrigger)}, without it by ${percent(withoutTrigger)}`;
+  const share = withTrigger > 0 ? withoutTrigger / withTrigger : withoutTrigger > 0 ? 1 : 0;
+  if (share < 0.5) return { tone: "good", text: `${figures}: it keeps to its word.` };
+  if (share < 0.8) return { tone: "warn", text: `${figures}: pictures without the word are changed, too.` };
+  return { tone: "warn", text: `${figures}: it changes every picture, whether the word is in the prompt or not. A class word with a prior weight keeps them apart.` };
+}
+
 /** What stands under the bar of a run in the list. */
 export function progressLine(run) {
   const parts = [`Step ${number(run.step ?? 0)} of ${number(run.totalSteps)}`];
