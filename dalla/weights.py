@@ -269,7 +269,7 @@ def lora_family(header: Header) -> str | None:
         if 3072 in widths:  # FLUX ends at block 18; models of the same width that go on are others
             return "flux" if max(int(re.findall(r"transformer_blocks_(\d+)", n)[0]) for n in flow) < 19 else said
         return "sd3" if widths & {1536, 2432} else said or "sd3"
-    return "sdxl" if any_name(r"lora_te2_|text_encoder_2_") else said
+    return "sdxl" if said != "sd3" and any_name(r"lora_te2_|text_encoder_2_") else said  # SD3 has two encoders, too
 
 
 def lora_context(header: Header) -> int:

@@ -13,7 +13,7 @@ import pytest
 
 from dalla import lora_forms, lora_layers, lora_names
 from dalla.errors import Conflict, InvalidInput
-from dalla.weights import read_header
+from dalla.weights import lora_family, read_header
 from tests.fakes import comfy_draw
 
 ATTN = "down_blocks.1.attentions.0.transformer_blocks.0.attn1"
@@ -150,6 +150,15 @@ def test_sdxls_encoders_keep_their_numbers(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- SD3 and FLUX
+
+
+@pytest.mark.parametrize(("version", "family"), [("sd3m", "sd3"), ("", "sdxl"), ("sdxl_base_v1-0", "sdxl")])
+def test_a_lora_of_the_second_text_encoder_alone_is_what_its_texts_say(
+    tmp_path: Path, version: str, family: str
+) -> None:
+    rows = layer("lora_te2_" + CLIP.replace(".", "_") + "_q_proj")
+    header = read_header(write(tmp_path / "a.safetensors", rows, {"ss_base_model_version": version}))
+    assert lora_family(header) == family
 
 
 def transformer(
