@@ -216,7 +216,8 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
             getattr(pipe, name).to(device)
     denoiser.to(device)
     if device == "cpu":
-        if family.lora.denoiser == "unet":  # its convolutions are faster with the channels last
+        # A U-Net's convolutions are faster with the channels last. PEFT's DoRA cannot read weights that lie so.
+        if family.lora.denoiser == "unet" and not config.use_dora:
             denoiser.to(memory_format=torch.channels_last)
         for part in adapters.components().values():
             fused.fuse(part, NAME)
