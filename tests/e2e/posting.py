@@ -78,14 +78,20 @@ class World:
 
 
 def drag(page: Any, source: Any, target: Any) -> None:
-    """Drag as a hand does: when the page has come to rest, and in more than one move, for the first begins the drag."""
+    """Drag as a hand does: when the page has come to rest, and in several moves, for the first begins the drag.
+
+    Both ends are brought into view before: scrolling with the button down ends a drag before it begins.
+    """
+    for end in (target, source):
+        end.scroll_into_view_if_needed()
     before = None
     while (now := (source.bounding_box(), target.bounding_box())) != before:
         before = now
         page.wait_for_timeout(300)
     source.hover()
     page.mouse.down()
-    target.hover()
+    box = target.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=8)
     target.hover()
     page.mouse.up()
 
