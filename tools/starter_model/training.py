@@ -106,7 +106,7 @@ class Loop:
     def _gradients(self, batch: Batch, loss_of: Callable[..., torch.Tensor]) -> float:
         """Leave the gradients of a batch in the parameters; return its loss."""
         count = len(batch[0])
-        parts = [part for part in zip(*(tensor.chunk(self.work.workers.count) for tensor in batch), strict=True)]
+        parts = list(zip(*(tensor.chunk(self.work.workers.count) for tensor in batch), strict=True))
 
         def one(part: Batch) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
             loss = loss_of(*part) * (len(part[0]) / count)
