@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from pydantic.alias_generators import to_camel
+
 from dalla import errors
+from dalla.records.training import PRESETS, TrainingConfig
 from dalla.settings import ROWS
 
 ROOT = Path(__file__).parent.parent
@@ -18,6 +21,25 @@ def read(name: str) -> str:
 def test_every_setting_is_documented():
     documented = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", read("docs/settings.md"), re.M))
     assert documented == {row.env for row in ROWS}
+
+
+def test_every_training_setting_and_preset_is_documented():
+    text = read("docs/training.md")
+    first_cells = " ".join(re.findall(r"^\| (`[^|]+`) \|", text, re.M))
+    assert set(re.findall(r"`(\w+)`", first_cells)) >= {to_camel(name) for name in TrainingConfig.model_fields}
+    for kind, presets in PRESETS.items():
+        for name, numbers in presets.items():
+            row = next(line for line in text.splitlines() if line.startswith(f"| {kind} | {name} |"))
+            cells = [cell.strip() for cell in row.strip("|").split("|")]
+            conv = f", conv {numbers['conv_rank']}" if numbers.get("conv_rank") else ""
+            shown = f"{numbers['steps']} steps" if "steps" in numbers else (
+                f"{numbers['images']} ({numbers['least']:,} to {numbers['most']:,})"
+            )  # fmt: skip
+            assert cells[2:] == [
+                f"{numbers['rank']}{conv}", numbers["targets"], f"{numbers['learning_rate']:g}",
+                str(numbers.get("resolution", "native")), str(numbers["batch_size"]), shown,
+                "yes" if numbers.get("ema") else "",
+            ]  # fmt: skip
 
 
 def test_every_route_is_documented(app):
