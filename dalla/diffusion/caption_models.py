@@ -63,6 +63,8 @@ class Captioner:
             raise
         except Exception as exc:
             if hardware.out_of_memory(exc):
+                model = None
+                hardware.let_go(exc)
                 self.unload()
                 raise UpstreamError(
                     f"There is not enough memory for '{Path(task.path).name}'.",

@@ -113,9 +113,11 @@ class Generator:
             raise
         except Exception as exc:
             if hardware.out_of_memory(exc):
-                place = loaded.hardware if loaded else None
+                place = loaded.hardware if loaded else hardware.choose(task.device, task.precision)
                 loaded = None
+                hardware.let_go(exc)
                 self.unload()
+                hardware.free_cache(place.device)  # also of a model that was only half there
                 raise hardware.memory_error(place) from exc
             log.exception("drawing failed")
             raise UpstreamError(

@@ -44,7 +44,8 @@ def choose(device: str, precision: str) -> Hardware:
         )
     if precision == "auto":
         if device == "cuda":
-            precision = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            # Cards before Ampere compute bf16 by emulation: many times slower than fp16.
+            precision = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         else:
             precision = "fp16" if device == "mps" else "fp32"
     return Hardware(device, precision)
@@ -75,14 +76,24 @@ def place(pipe: Any, hardware: Hardware) -> None:
     pipe.to(hardware.device)
 
 
-def _set_threads(pipe: Any) -> None:
+def _set_threads(pipe: Any) -> int:
+    """Choose the CPU threads inside every operation; return how many workers (workers.py) may share the work.
+
+    One, unless the model is so small that an operation gets a single thread.
+    """
     import torch
+
+    from dalla.diffusion import workers
 
     if not _threads:
         _threads.append(torch.get_num_threads())
     parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     small = sum(p.numel() for part in parts for p in part.parameters()) < ONE_THREAD_PARAMETERS
-    torch.set_num_threads(1 if small else _threads[0])
+    torch.set_num_threads(_threads[0])
+    count = workers.usable() if small else 1
+    if small:
+        torch.set_num_threads(1)
+    return count
 
 
 def out_of_memory(exc: BaseException) -> bool:
@@ -106,6 +117,15 @@ def memory_error(hardware: Hardware | None) -> DallaError:
         service="builtin",
         remedy=f"Use a smaller size, a smaller model{half}, or close other programs that use the memory.",
     )
+
+
+def let_go(exc: BaseException | None) -> None:
+    """Drop the variables of the calls in which an exception was raised: they hold the memory that ran out."""
+    import traceback
+
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def free_cache(device: str) -> None:

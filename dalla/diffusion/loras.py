@@ -80,6 +80,10 @@ class Loras:
         in_file = len(lora_layers(weights))
         if converted:  # what found no layer would make the loader refuse the rest
             weights = {key: tensor for key, tensor in weights.items() if not key.startswith("lora_")}
+        # Of the file: on a pipeline that is computed layer by layer, the layers on the model hold no numbers meanwhile.
+        does = any(
+            torch.count_nonzero(t) for k, t in weights.items() if (m := LORA_TAIL.search(k)) and half_of(m) == "up"
+        )
         try:
             self._pipe.load_lora_weights(weights, adapter_name=adapter)
         except Exception as exc:
@@ -87,7 +91,7 @@ class Loras:
         layers = self._layers(adapter)
         if not layers:
             raise self._refuse(use, None)
-        if not any(torch.count_nonzero(layer.lora_B[adapter].weight) for layer in layers):
+        if not does:
             return [f"The LoRA '{use.name}' is all zeros (it was saved untrained), so it changes nothing."]
         if len(layers) < in_file:
             return [

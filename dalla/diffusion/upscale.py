@@ -57,6 +57,7 @@ class Enlarger:
             except Exception as exc:
                 if not hardware.out_of_memory(exc):
                     raise
+                hardware.let_go(exc)
                 hardware.free_cache(self._device)
                 if tile <= LEAST_TILE:
                     raise UpstreamError(

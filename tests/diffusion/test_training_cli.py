@@ -20,18 +20,13 @@ import train_lora  # noqa: E402
 from dalla.diffusion.training import parallel  # noqa: E402
 from dalla.engines.trainer import LAUNCHER, Trainer  # noqa: E402
 from dalla.errors import Cancelled  # noqa: E402
-from tests.diffusion import character, tiny  # noqa: E402
+from tests.diffusion import character  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save("sd15", tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

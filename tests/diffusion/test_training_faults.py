@@ -11,28 +11,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
-from dalla.diffusion.training import checkpoints, dataset, export, report, setup, validation  # noqa: E402
+from dalla.diffusion.training import checkpoints, dataset, export, gradients, report, setup, validation  # noqa: E402
 from dalla.diffusion.training import loop as loop_module  # noqa: E402
 from dalla.diffusion.training.errors import OutOfMemory  # noqa: E402
 from dalla.diffusion.training.events import Events  # noqa: E402
-from tests.diffusion import tiny  # noqa: E402
-from tests.diffusion.training_kit import load, noise_pictures, train  # noqa: E402
+from tests.diffusion.training_kit import load, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
 HELD_OUT = {"count": 1, "every": 1, "timesteps": 2, "noises": 2}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save("sd15", tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return noise_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 def full(*args: Any, **options: Any) -> Any:
@@ -152,7 +141,7 @@ def a_card_that_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_number_is_found_before_anything_is_made_of_it(
     model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str, what: str
 ) -> None:
-    honest = loop_module.item_losses
+    honest = gradients.item_losses
 
     def broken(prediction: Any, target: Any, mask: Any = None) -> Any:
         calls.append(1)
@@ -163,7 +152,7 @@ def test_what_is_no_number_is_found_before_anything_is_made_of_it(
         return losses * float("nan") if what == "loss" else losses + (prediction.flatten(1).mean(1) * 0).sqrt()
 
     calls: list[int] = []
-    monkeypatch.setattr(loop_module, "item_losses", broken)
+    monkeypatch.setattr(gradients, "item_losses", broken)
     options: dict[str, Any] = {
         "checkpoint": {"save_every": 3},
         "validation": {"validation": {"count": 1, "every": 3}},

@@ -14,8 +14,7 @@ pytest.importorskip("diffusers")
 from safetensors.torch import load_file  # noqa: E402
 
 from dalla.diffusion.training import checkpoints, samples, validation  # noqa: E402
-from tests.diffusion import tiny  # noqa: E402
-from tests.diffusion.training_kit import AskAt, Ran, noise_pictures, train  # noqa: E402
+from tests.diffusion.training_kit import AskAt, Ran, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -23,16 +22,6 @@ pytestmark = [
 ]
 SAMPLES: dict[str, Any] = {"sample_every": 2, "sample_steps": 1, "sample_prompts": ["zorvex"]}
 EVERY = {"count": 1, "every": 1}
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save("sd15", tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return noise_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(autouse=True)

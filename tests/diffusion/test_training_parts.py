@@ -38,11 +38,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save("sd15", tmp_path_factory.mktemp("models"))
-
-
 def write_noise(path: Path, seed: int, mode: str = "RGB") -> None:
     rng = random.Random(seed)
     image = Image.new("RGB", (8, 8))

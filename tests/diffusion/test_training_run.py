@@ -20,29 +20,18 @@ pytest.importorskip("diffusers")
 
 from safetensors.torch import load_file, save_file  # noqa: E402
 
-from dalla.diffusion.training import checkpoints, setup  # noqa: E402
-from dalla.diffusion.training import loop as loop_module  # noqa: E402
+from dalla.diffusion.training import checkpoints, gradients, setup  # noqa: E402
 from dalla.diffusion.training import run as run_module  # noqa: E402
 from dalla.diffusion.training.events import Events, RunLock  # noqa: E402
 from dalla.errors import Conflict  # noqa: E402
-from tests.diffusion import single_files, tiny  # noqa: E402
-from tests.diffusion.training_kit import AskAt, config, noise_pictures, train  # noqa: E402
+from tests.diffusion import single_files  # noqa: E402
+from tests.diffusion.training_kit import AskAt, config, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.save("sd15", tmp_path_factory.mktemp("models"))
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return noise_pictures(tmp_path_factory.mktemp("pictures"))
 
 
 @pytest.fixture(autouse=True)
@@ -196,14 +185,14 @@ def test_killed_without_warning(model: Path, pictures: Path, tmp_path: Path) -> 
 def test_a_loss_that_is_no_number_stops_the_run(
     model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop_module.item_losses
+    honest = gradients.item_losses
 
     def broken(prediction: Any, target: Any, mask: Any = None) -> Any:
         calls.append(1)
         return honest(prediction, target, mask) * (float("nan") if len(calls) > 2 else 1.0)
 
     calls: list[int] = []
-    monkeypatch.setattr(loop_module, "item_losses", broken)
+    monkeypatch.setattr(gradients, "item_losses", broken)
     ran = train(model, pictures, tmp_path, steps=5, save_every=1)
     assert ran.code == 4
     assert ran.last["event"] == "error" and ran.last["code"] == "non_finite"

@@ -286,19 +286,25 @@ def test_a_model_on_this_disk_is_hashed_beside_the_drawing(fake: ComfyFake, make
     assert make().generate(request(), Report()).model_sha256 is None
 
 
-def test_flux_reads_the_prompt_once_whatever_the_lora(fake: ComfyFake, make: Make) -> None:
-    """A text encoder behind a LoRA would read the text anew for each strength; T5 takes a minute for it."""
-    more = {
-        "model": "flux1-dev.safetensors",
-        "family": "flux",
-        "cfg_scale": None,
-        "guidance": 3.5,
-        "negative_prompt": "",
-    }
-    make().generate(request(loras=(LoraUse(name="style_flux.safetensors"),), **more), Report())
+@pytest.mark.parametrize(("family", "model"), [("flux", "flux1-dev.safetensors"), ("sd3", "sd3.safetensors")])
+@pytest.mark.parametrize(("seen", "layers"), [(True, "model"), (True, "text"), (False, "model")])
+def test_the_prompt_is_read_anew_only_for_a_lora_that_may_change_its_reader(
+    fake: ComfyFake, make: Make, family: str, model: str, seen: bool, layers: str
+) -> None:
+    """A text encoder behind a LoRA reads the text for each strength; T5 takes a minute for it on a CPU."""
+    file = fake.add_lora("mia.safetensors", family)
+    if layers == "text":
+        key = "lora_te1_text_model_encoder_layers_0_self_attn_q_proj.lora_"
+        ends = {"down": [2, 768], "up": [768, 2]}
+        rows = {f"{key}{end}.weight": ("F32", shape, b"\x3c" * 6144) for end, shape in ends.items()}
+        file.write_bytes(comfy_draw.safetensors(rows))
+    engine = make(comfyui_lora_dir=fake.loras_dir) if seen else make()
+    more: dict[str, Any] = {"model": model, "family": family, "negative_prompt": "", "cfg_scale": None}
+    engine.generate(request(loras=(LoraUse(name=file.name),), **more), Report())
     graph = fake.calls("POST", "/prompt")[0].json["prompt"]
-    assert graph["positive"]["inputs"]["clip"] == ["clip", 0]
-    assert graph["lora0"]["class_type"] == "LoraLoaderModelOnly"
+    behind = layers == "text" or not seen
+    assert graph["lora0"]["class_type"] == ("LoraLoader" if behind else "LoraLoaderModelOnly")
+    assert (graph["positive"]["inputs"]["clip"] == ["lora0", 1]) is behind
 
 
 def test_names_are_sent_in_the_servers_spelling(fake: ComfyFake, make: Make) -> None:

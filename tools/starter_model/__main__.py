@@ -39,11 +39,11 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     import torch
 
+    from dalla.diffusion.workers import Workers, usable
     from tools.starter_model import build, measure, networks
     from tools.starter_model.hardware import computes_bf16
     from tools.starter_model.plan import FULL, QUICK
     from tools.starter_model.training import Work
-    from tools.starter_model.workers import Workers, usable
 
     networks.quiet()
     name = args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         device = torch.device(name)
         half = computes_bf16(device.type) if args.precision == "auto" else args.precision == "bf16"
-        workers = Workers(args.threads or usable(device))
+        workers = Workers(args.threads or (usable() if device.type == "cpu" else 1))
         work = Work(folder, args.seed, device, half, say, workers=workers)
         figures = build.build(work, plan, args.out)
         size = f"{figures['bytes'] / 2**20:.1f} MiB"

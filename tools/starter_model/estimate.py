@@ -18,11 +18,11 @@ from pathlib import Path
 
 import torch
 
+from dalla.diffusion.workers import Workers, usable
 from tools.starter_model import build, networks
 from tools.starter_model.hardware import computes_bf16
 from tools.starter_model.plan import FULL, Plan
 from tools.starter_model.training import Work
-from tools.starter_model.workers import Workers, usable
 
 #: Few of everything, but the full plan's batches, so that a step costs what it costs there.
 SMALL = replace(
@@ -90,7 +90,7 @@ def costs(
 def main(argv: list[str] | None = None) -> int:
     """Run the command line."""
     p = argparse.ArgumentParser(prog="python -m tools.starter_model.estimate", description=__doc__.split("\n")[0])
-    p.add_argument("--threads", type=int, default=usable(torch.device("cpu")), help="(default: %(default)s)")
+    p.add_argument("--threads", type=int, default=usable(), help="(default: %(default)s)")
     args = p.parse_args(argv)
     tuned = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**34), "MALLOC_TOP_PAD_": str(2**28)}
     if argv is None and sys.platform == "linux" and not all(name in os.environ for name in tuned):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tools.starter_model.workers import Workers
+from dalla.diffusion.workers import Workers
 
 #: Layers at the edges of a network learn better with AdamW.
 _EDGES = ("conv_in", "conv_out", "embedding", "heads")

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from tools.starter_model.workers import Workers
+from dalla.diffusion.workers import Workers
 
 Say = Callable[[str], None]
 Batch = tuple[torch.Tensor, ...]

@@ -151,12 +151,13 @@ class Average:
     """A running average of the parameters (EMA) that follows faster at the start."""
 
     def __init__(self, adapters: Adapters, decay: float = 0.99) -> None:
-        self._adapters = adapters
+        self._parameters = adapters.named()
         self._decay = decay
-        self.values = {name: p.detach().clone() for name, p in adapters.named().items()}
+        self.values = {name: p.detach().clone() for name, p in self._parameters.items()}
 
     def update(self, step: int) -> None:
         decay = min(self._decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, parameter in self._adapters.named().items():
-                self.values[name].lerp_(parameter.detach(), 1 - decay)
+        with torch.no_grad():  # in one go: a graphics card would be asked for a thousand small things otherwise
+            torch._foreach_lerp_(
+                [self.values[name] for name in self._parameters], list(self._parameters.values()), 1 - decay
+            )

@@ -187,7 +187,7 @@ def _measure(loop: Any) -> dict[str, Any]:
     named = [prompt for prompt in sampler.colours if prompt.with_trigger]
 
     def draw(prompts: list[Any]) -> list[Image.Image]:
-        return [sampler.draw(prompt, side=sampler.native, steps=STEPS) for prompt in prompts]
+        return list(sampler.draw_each(prompts, side=sampler.native, steps=STEPS))
 
     every = ("background", "hair", "clothes")
     with loop.loaded.adapters.off():

@@ -4,6 +4,7 @@ the last ones are compared. A run that goes on takes the base model's from its f
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ def draw(loop: Any, step: int, *, asked: bool = False) -> None:
         try:
             drawn: dict[int, Any] = {}
             with loop.loaded.adapters.using(loop.values() if step else None):
-                for prompt in loop.loaded.sampler.prompts:
-                    image = drawn[prompt.index] = loop.loaded.sampler.draw(prompt)
+                for prompt, image in _drawn(loop, loop.loaded.sampler.prompts):
+                    drawn[prompt.index] = image
                     if step == 0:
                         loop.base_samples[prompt.index] = image
                     _tell(loop, step, prompt, image)
@@ -54,8 +55,8 @@ def base(loop: Any) -> None:
     with loop.events.at("samples"):
         try:
             with loop.loaded.adapters.off():
-                for prompt in missing:
-                    image = loop.base_samples[prompt.index] = loop.loaded.sampler.draw(prompt)
+                for prompt, image in _drawn(loop, missing):
+                    loop.base_samples[prompt.index] = image
                     _tell(loop, 0, prompt, image)
             return
         except Exception as exc:
@@ -76,8 +77,8 @@ def final(loop: Any, step: int) -> dict[int, Any]:
     if step == loop.done and loop.last_samples[0] == step:
         return dict(loop.last_samples[1])
     try:
-        for prompt in loop.loaded.sampler.prompts:
-            image = found[prompt.index] = loop.loaded.sampler.draw(prompt)
+        for prompt, image in _drawn(loop, loop.loaded.sampler.prompts):
+            found[prompt.index] = image
             if step == loop.done:
                 _tell(loop, step, prompt, image)
         return found
@@ -91,6 +92,11 @@ def final(loop: Any, step: int) -> dict[int, Any]:
 def identities(loop: Any) -> dict[int, list[Any]]:
     """Return from what each picture of the base model was drawn, by prompt index; the state of a checkpoint has it."""
     return {p.index: _identity(loop, p) for p in loop.loaded.sampler.prompts if p.index in loop.base_samples}
+
+
+def _drawn(loop: Any, prompts: list[Any]) -> Iterator[tuple[Any, Any]]:
+    """Yield every prompt with its picture. A picture is told before the next is there."""
+    return zip(prompts, loop.loaded.sampler.draw_each(prompts), strict=True)
 
 
 def _identity(loop: Any, prompt: Any) -> list[Any]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import random
 import time
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ from typing import Any
 import torch
 
 from dalla.diffusion import hardware
-from dalla.diffusion.training import checkpoints, drawing, optimizers, setup, validation
+from dalla.diffusion.training import checkpoints, drawing, gradients, optimizers, setup, validation
 from dalla.diffusion.training.adapters import Average
 from dalla.diffusion.training.choice import Choice, choose
-from dalla.diffusion.training.dataset import Batches, Example
+from dalla.diffusion.training.dataset import Batches
 from dalla.diffusion.training.errors import NonFinite, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events
 from dalla.diffusion.training.export import save_lora
-from dalla.diffusion.training.objective import item_losses
 from dalla.diffusion.training.parallel import Processes
 from dalla.diffusion.training.setup import Loaded, Prepared
 
@@ -54,7 +52,7 @@ class Loop:
         self.per_epoch = max(1, math.ceil(self.batches.per_epoch / (self.accumulation * self.processes.count)))
         self.parameters = loaded.adapters.parameters()
         self.optimizer = optimizers.build(self.config, loaded.adapters.groups(self.config), loaded.device)
-        self.scaler = torch.amp.GradScaler("cuda") if loaded.amp == torch.float16 else None
+        self.scaler = torch.amp.GradScaler(loaded.device) if loaded.amp == torch.float16 else None
         self.average = Average(loaded.adapters) if self.config.ema else None
         self.questions = validation.Questions(
             loaded, loaded.held_out, timesteps=self.config.validation.timesteps, noises=self.config.validation.noises,
@@ -104,7 +102,8 @@ class Loop:
             durations = [*durations[-19:], time.monotonic() - begun]
             rate = len(durations) / max(sum(durations), 1e-9)
             last = self.done == self.steps
-            due = self.events.due()
+            # The loss is the same in all processes. Only the first looks: if another ended on a NaN, it would wait for it.
+            due = self.processes.first and self.events.due()
             value = float(loss) if looks_always(self.loaded.device) or due or last else None
             if value is not None:
                 self._check_finite(value)
@@ -151,7 +150,8 @@ class Loop:
         """Take a step; when memory runs out, make it smaller in ways that do not change what is learned."""
         while True:
             try:
-                return self._step(self.done)
+                with setup.compiling(self.config):
+                    return self._step(self.done)
             except Exception as exc:
                 if not hardware.out_of_memory(exc):
                     raise
@@ -181,10 +181,10 @@ class Loop:
         total = torch.zeros((), device=self.loaded.device)
         for part in range(self.accumulation):
             number = (step * self.accumulation + part) * self.processes.count + self.processes.rank
-            total += self._batch(self.batches.batch(number), number, False) / self.accumulation
+            total += gradients.of_batch(self, self.batches.batch(number), number, False) / self.accumulation
             if self.prior_batches is not None:
-                self._batch(self.prior_batches.batch(number), number, True)
-        self.processes.average([p.grad for p in self.parameters if p.grad is not None])
+                gradients.of_batch(self, self.prior_batches.batch(number), number, True)
+        self.processes.average([total, *(p.grad for p in self.parameters if p.grad is not None)])
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or 0.0)
@@ -200,52 +200,6 @@ class Loop:
                 raise NonFinite(step + 1, "gradient", self.config)
             self.optimizer.step()
         return total
-
-    def _batch(self, examples: list[Example], number: int, prior: bool) -> Any:
-        """Compute one batch's loss and its gradients; return the loss without the prior's share."""
-        loaded, config = self.loaded, self.config
-        device = loaded.device
-        kind = 1 if prior else 0
-        generator = torch.Generator(device).manual_seed((config.seed * 1_000_003 + number * 2 + kind) % 2**63)
-        torch.manual_seed((config.seed * 999_983 + number * 2 + kind) % 2**63)
-        rng = random.Random(f"{config.seed}/{number}/{kind}")
-        count = len(examples)
-        latents = torch.stack([e.latents for e in examples]).to(device, non_blocking=True)
-        noise = torch.randn(latents.shape, generator=generator, device=device)
-        levels = loaded.objective.sample_levels(count, examples[0].shape, generator)
-        noised = loaded.objective.noise(latents, levels, noise, generator)
-        captions = ["" if rng.random() < (config.caption_dropout or 0.0) else rng.choice(e.captions) for e in examples]
-        sizes = torch.stack([e.sizes for e in examples]).to(device)
-        mask = validation.masks(examples, device)
-        total = torch.zeros((), device=device)
-        size = math.ceil(count / self.splits)
-        for start in range(0, count, size):
-            part = slice(start, start + size)
-            share = len(captions[part]) / count
-            piece = type(noised)(noised.noisy[part], noised.level[part], noised.target[part], noised.weight[part])
-            with loaded.autocast():
-                out = loaded.predict(piece, loaded.texts.batch(captions[part]), sizes[part])
-            losses = item_losses(out, piece.target, mask[part] if mask is not None else None)
-            loss = (losses * piece.weight).mean()
-            if not prior:
-                total += loss.detach() * share
-            if config.prior_weight and not prior and self.prior_batches is None:
-                loss = loss + config.prior_weight * self._keep_class(piece, captions[part], sizes[part])
-            scale = share / self.accumulation * (config.prior_weight if prior else 1.0)
-            loss = loss * scale
-            (self.scaler.scale(loss) if self.scaler is not None else loss).backward()
-        return total
-
-    def _keep_class(self, piece: Any, captions: list[str], sizes: Any) -> Any:
-        """Return how far the model has moved for the class word, which is to stay as it was (no pictures needed)."""
-        loaded = self.loaded
-        swapped = [setup.swap(caption, self.config) for caption in captions]
-        condition = loaded.texts.batch(swapped)
-        with torch.no_grad(), loaded.adapters.off(), loaded.autocast():
-            before = loaded.predict(piece, loaded.texts.batch(swapped), sizes)
-        with loaded.autocast():
-            now = loaded.predict(piece, condition, sizes)
-        return (item_losses(now, before) * piece.weight).mean()
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

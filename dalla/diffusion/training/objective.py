@@ -72,11 +72,13 @@ class Discrete:
             shift = torch.randn(*latents.shape[:2], 1, 1, generator=generator, device=latents.device)
             noise = noise + self._offset * shift
         levels = levels.long()
-        device = latents.device
-        a = self._signal.to(device)[levels].view(-1, 1, 1, 1)
-        s = self._noise.to(device)[levels].view(-1, 1, 1, 1)
+        if self._signal.device != latents.device:  # once: each copy to a graphics card waits for all it has to do
+            tables = (self._signal, self._noise, self._weight)
+            self._signal, self._noise, self._weight = (table.to(latents.device) for table in tables)
+        a = self._signal[levels].view(-1, 1, 1, 1)
+        s = self._noise[levels].view(-1, 1, 1, 1)
         target = {"epsilon": lambda: noise, "v_prediction": lambda: a * noise - s * latents, "sample": lambda: latents}
-        return Noised(a * latents + s * noise, levels, target[self.prediction](), self._weight.to(device)[levels])
+        return Noised(a * latents + s * noise, levels, target[self.prediction](), self._weight[levels])
 
 
 class Flow:

@@ -72,8 +72,9 @@ class Prodigy(torch.optim.Optimizer):
                 loss = closure()
         first = self.param_groups[0]
         d, d0, beta3 = first["d"], first["d0"], first["beta3"]
-        top = torch.zeros((), dtype=torch.float64)
-        bottom = torch.zeros((), dtype=torch.float64)
+        towards: list[Any] = []  # of each parameter, where it is
+        weights: list[float] = []
+        sums: list[Any] = []
         for group in self.param_groups:
             beta1, beta2 = group["betas"]
             dlr = d * group["lr"]
@@ -85,14 +86,20 @@ class Prodigy(torch.optim.Optimizer):
                     state["start"] = p.detach().clone()
                     state["m"], state["v"], state["s"] = (torch.zeros_like(p) for _ in range(3))
                 g = p.grad
-                top += (d / d0) * dlr * torch.dot(g.flatten(), (state["start"] - p).flatten()).double().cpu()
+                towards.append(torch.dot(g.flatten(), (state["start"] - p).flatten()))
+                weights.append((d / d0) * dlr)
                 state["m"].mul_(beta1).add_(g, alpha=d * (1 - beta1))
                 state["v"].mul_(beta2).addcmul_(g, g, value=d * d * (1 - beta2))
                 state["s"].mul_(beta3).add_(g, alpha=(d / d0) * dlr)
-                bottom += state["s"].abs().sum().double().cpu()
-        numerator = first["numerator"] * beta3 + float(top)
-        if float(bottom) > 0:
-            d = max(d, numerator / float(bottom))
+                sums.append(state["s"].abs().sum())
+        if not sums:
+            return loss
+        found = torch.stack([*towards, *sums]).cpu().double()  # one wait for a graphics card, not two per parameter
+        top = float(found[: len(weights)] @ torch.tensor(weights, dtype=torch.float64))
+        bottom = float(found[len(weights) :].sum())
+        numerator = first["numerator"] * beta3 + top
+        if bottom > 0:
+            d = max(d, numerator / bottom)
         for group in self.param_groups:
             dlr = group["d"] * group["lr"]
             for p in group["params"]:

@@ -27,8 +27,8 @@ def count_here() -> int:
 
 
 def take_card() -> None:
-    """Make this process's own card the one that "cuda" means."""
-    if "LOCAL_RANK" in os.environ:
+    """Make this process's own card the one that "cuda" means. To be called before anything asks for a card."""
+    if "LOCAL_RANK" in os.environ and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
 
 
@@ -48,7 +48,7 @@ class Processes:
         return self.rank == 0
 
     def average(self, gradients: list[Any]) -> None:
-        """Average gradients in place over all processes."""
+        """Average gradients (and what else has their number format) in place over all processes."""
         if self.count == 1 or not gradients:
             return
         flat = torch.cat([g.flatten() for g in gradients])

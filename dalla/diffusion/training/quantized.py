@@ -92,12 +92,18 @@ class _Conv2d(torch.autograd.Function):
 
 
 def _linear(layer: Any, x: Any) -> Any:
-    return _Linear.apply(x, layer.weight, layer.scale, layer.bias)
+    return _Linear.apply(_as_computed(x), layer.weight, layer.scale, layer.bias)
 
 
 def _conv2d(layer: Any, x: Any) -> Any:
     geometry = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return _Conv2d.apply(x, layer.weight, layer.scale, layer.bias, geometry)
+    return _Conv2d.apply(_as_computed(x), layer.weight, layer.scale, layer.bias, geometry)
+
+
+def _as_computed(x: Any) -> Any:
+    """Give an input the format autocast computes in: after a norm it is fp32, and the weights would be widened to that."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
 
 def narrow(layer: Any) -> None:

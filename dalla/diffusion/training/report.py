@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from dalla.diffusion import likeness
+from dalla.diffusion import hardware, likeness
 from dalla.diffusion.training import colours, setup, validation
 from dalla.diffusion.training.choice import Choice
 from dalla.diffusion.training.loop import Loop
@@ -72,8 +72,8 @@ def _compared(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
     if not shared:
         return {}
     train = torch.stack([_pooled(e.latents) for e in loop.loaded.train])
-    before = torch.stack([_latents(loop, loop.base_samples[i]) for i in shared])
-    after = torch.stack([_latents(loop, final[i]) for i in shared])
+    images = [*(loop.base_samples[i] for i in shared), *(final[i] for i in shared)]
+    before, after = torch.stack(_encoded(loop, images, loop.loaded.device)).chunk(2)
     centre = (train.mean(0) + before.mean(0)) / 2
     unit = [torch.nn.functional.normalize(t - centre, dim=1) for t in (train, before, after)]
     own = unit[0] @ unit[0].T
@@ -179,6 +179,22 @@ def _pooled(latents: Any) -> Any:
     height, width = latents.shape[1:]
     middle = latents[:, height // 5 : height - height // 5, width // 5 : width - width // 5]
     return torch.nn.functional.adaptive_avg_pool2d(middle[None].float(), 8).flatten()
+
+
+def _encoded(loop: Loop, images: list[Any], device: str) -> list[Any]:
+    """Encode on the device, if it has room, in fp32 as the training pictures were (in fp16 SDXL's VAE gives NaN)."""
+    vae = loop.loaded.pipe.vae
+    was = vae.device, vae.dtype
+    try:
+        vae.to(device, torch.float32)
+        return [_latents(loop, image) for image in images]
+    except Exception as exc:
+        if device == "cpu" or not hardware.out_of_memory(exc):
+            raise
+    finally:
+        vae.to(*was)
+    hardware.free_cache(device)
+    return _encoded(loop, images, "cpu")
 
 
 def _latents(loop: Loop, image: Any) -> Any:

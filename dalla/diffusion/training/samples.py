@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ import torch
 
 from dalla import imaging, paths
 from dalla.diffusion.training import colours
+from dalla.diffusion.workers import Workers
 from dalla.records.family import FAMILIES
 
 
@@ -64,6 +68,16 @@ def without_word(text: str, word: str) -> str:
     return re.sub(r"\s+", " ", plain).strip(" ,")
 
 
+@contextlib.contextmanager
+def exact_decoding(vae: Any, device: str) -> Iterator[None]:
+    """Keep autocast out of a VAE's decoder: SDXL's overflows in fp16 (black pictures), though the pipeline widens it."""
+    vae.decode = torch.autocast(device, enabled=False)(vae.decode)
+    try:
+        yield
+    finally:
+        del vae.decode
+
+
 class Sampler:
     """Draws with the pipeline that is being trained. Prompts are encoded once, at the start (unless the text
     encoders are trained), so those encoders can leave the memory."""
@@ -82,6 +96,7 @@ class Sampler:
         facts = FAMILIES[family.name]
         self._cfg = facts.cfg_scale if facts.cfg_scale is None or native > 256 else 4.0
         self._encoded: dict[str, dict[str, Any]] = {}
+        self.workers = Workers()
 
     def encode(self) -> None:
         """Encode every prompt now and keep the tensors on the CPU."""
@@ -101,8 +116,9 @@ class Sampler:
         """
         from dalla.diffusion.sampling import build_scheduler
 
-        pipe, family = self._pipe, self._family
-        own = pipe.scheduler
+        family = self._family
+        own = self._pipe.scheduler
+        pipe = copy.copy(self._pipe)  # with a scheduler of its own, so several pictures can be drawn at once
         vae_was = pipe.vae.device
         state = torch.get_rng_state()
         denoiser = getattr(pipe, family.lora.denoiser)
@@ -114,9 +130,11 @@ class Sampler:
                 dict(own.config), *(("euler", "simple") if family.flow else ("uni_pc", "normal")),
                 family=family.name, flow=family.flow,
             )  # fmt: skip
-            with torch.no_grad(), torch.autocast(
-                self._device, enabled=self._device == "cuda" and denoiser.dtype != torch.float32, dtype=denoiser.dtype
-            ):  # fmt: skip
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(torch.no_grad())
+                if self._device == "cuda" and denoiser.dtype != torch.float32:
+                    stack.enter_context(torch.autocast(self._device, dtype=denoiser.dtype))
+                    stack.enter_context(exact_decoding(pipe.vae, self._device))
                 arguments = self._encoded.get(prompt.prompt) or self._arguments(prompt.prompt, self._device)
                 arguments = {k: v.to(self._device) if torch.is_tensor(v) else v for k, v in arguments.items()}
                 image = pipe(
@@ -129,11 +147,20 @@ class Sampler:
                     output_type="pil",
                 ).images[0]
         finally:
-            pipe.scheduler = own
             pipe.vae.to(vae_was)
             denoiser.train(training)
             torch.set_rng_state(state)
         return image
+
+    def draw_each(self, prompts: list[SamplePrompt], **options: Any) -> Iterator[Any]:
+        """Yield the picture of every prompt in order; `workers` draw several at once. Options are those of `draw`."""
+        denoiser = getattr(self._pipe, self._family.lora.denoiser)
+        training = denoiser.training
+        denoiser.eval()  # for all of them, not until the first is drawn
+        try:
+            yield from self.workers.each(lambda prompt: self.draw(prompt, **options), prompts)
+        finally:
+            denoiser.train(training)
 
     def write(self, folder: Path, step: int, prompt: SamplePrompt, image: Any) -> str:
         """Save a sample as PNG; return its path relative to the run folder."""

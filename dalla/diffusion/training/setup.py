@@ -24,6 +24,7 @@ from dalla.diffusion.training.adapters import NAME, Adapters
 from dalla.diffusion.training.base_model import BaseModel
 from dalla.diffusion.training.objective import objective_for
 from dalla.diffusion.training.samples import Sampler, prompts_for, without_word
+from dalla.diffusion.workers import Workers
 from dalla.records.training import TrainingConfig
 from dalla.records.training_machine import Machine, installed, refuse_shortcomings
 from dalla.training_set import SetPicture, SetReport
@@ -131,6 +132,7 @@ class Loaded:
     sampler: Sampler
     prediction: str
     notes: list[str] = field(default_factory=list)
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def denoiser(self) -> Any:
@@ -151,10 +153,11 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
     """Load, encode, attach. `stop` is called between the long parts and may raise Cancelled."""
     config, model = prepared.config, prepared.model
     wanted = {"no": "fp32"}.get(config.mixed_precision, config.mixed_precision)
+    if config.device != "cpu":
+        parallel.take_card()
     place = hardware.choose(config.device, wanted)
     device = place.device
     if device == "cuda":
-        parallel.take_card()
         torch.backends.cuda.matmul.allow_tf32 = True
         torch.backends.cudnn.allow_tf32 = True
     family = family_of(model.family)
@@ -163,8 +166,7 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
         model.path, place.dtype, parts=Path(config.models_folder) if config.models_folder else None
     )
     pipe.set_progress_bar_config(disable=True)
-    if device == "cpu":
-        hardware._set_threads(pipe)
+    count = hardware._set_threads(pipe) // parallel.count_here() if device == "cpu" else 1
     notes: list[str] = []
     stop()
 
@@ -227,12 +229,27 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
         notes += _compile(denoiser, family, device)
     for part in adapters.components().values():
         part.train()
+    if place.dtype != torch.float32 or draws_at_random(adapters):
+        count = 1
+    workers = sampler.workers = Workers(count)
     return Loaded(
         config, family, pipe, device, place.dtype if place.dtype != torch.float32 else None, adapters,
         objective_for(family, pipe, config), texts, train, held, prior, sampler,
         "flow" if family.flow else str(pipe.scheduler.config.get("prediction_type", "epsilon")),
-        [*notes, *place.notes, *adapters.notes],
+        [*notes, *place.notes, *adapters.notes], workers,
     )  # fmt: skip
+
+
+def draws_at_random(adapters: Adapters) -> bool:
+    """Say whether what is trained has any dropout: then the order in which its parts are computed would count."""
+    modules = (module for part in adapters.components().values() for module in part.modules())
+    return any(
+        value > 0
+        for module in modules
+        for name, value in vars(module).items()
+        if isinstance(value, int | float)
+        and ("dropout" in name or (name == "p" and isinstance(module, torch.nn.modules.dropout._DropoutNd)))
+    )
 
 
 def swap(caption: str, config: TrainingConfig) -> str:
@@ -256,6 +273,12 @@ def checkpointing(adapters: Adapters) -> None:
             part.enable_input_require_grads()
 
 
+def compiling(config: TrainingConfig) -> Any:
+    """Let what comes inside be compiled for. Steps only: readings, samples and the check of the file have other sizes
+    and modes, each of which would cost a compilation, and after eight PyTorch compiles no more."""
+    return torch.compiler.set_stance("default") if config.compile else contextlib.nullcontext()
+
+
 def _compile(denoiser: Any, family: Any, device: str) -> list[str]:
     """Compile block by block where that pays: transformers on an NVIDIA card. Returns what to tell.
 
@@ -268,4 +291,5 @@ def _compile(denoiser: Any, family: Any, device: str) -> list[str]:
     for name in ("transformer_blocks", "single_transformer_blocks"):
         for block in getattr(denoiser, name, []):
             block.compile()
+    torch.compiler.set_stance("eager_on_recompile")
     return ["The blocks of the model are compiled, so the first steps are slow."]

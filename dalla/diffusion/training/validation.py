@@ -18,6 +18,7 @@ import torch
 from dalla.diffusion import hardware
 from dalla.diffusion.training.dataset import Example
 from dalla.diffusion.training.objective import item_losses
+from dalla.diffusion.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,8 @@ class Comparison:
 class Questions:
     """A fixed set of questions to the model: these pictures, at these levels, with this noise.
 
-    As many are asked at once as a batch of the training has; when memory runs out, half as many from then on, and
-    `on_split` is told how many that is.
+    As many are asked at once as a batch of the training has, by each worker; when memory runs out, by one worker alone,
+    then half as many from then on, and `on_split` is told how many that is.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Questions:
         self._captions = captions or [example.captions[0] for example in examples]
         self._timesteps, self._noises = timesteps, noises
         self._most = max(1, trainer.config.batch_size or 1)
+        self._workers: Workers = trainer.workers
         self._on_split = on_split
 
     def ask(self) -> Reading:
@@ -85,25 +87,28 @@ class Questions:
         """
         rows = [row for number in range(len(self._examples)) for row in self._rows(number)]
         losses: dict[str, list[float]] = {example.file: [] for example in self._examples}
-        with torch.no_grad():
-            for _, same in itertools.groupby(rows, key=lambda row: self._examples[row[0]].shape):
-                alike = list(same)
-                while alike:
-                    found = self._answers(alike[: self._most])
-                    for (number, _, _), loss in zip(alike, found, strict=False):
-                        losses[self._examples[number].file].append(loss)
-                    alike = alike[len(found) :]
+        for _, same in itertools.groupby(rows, key=lambda row: self._examples[row[0]].shape):
+            alike = list(same)
+            while alike:
+                found = self._answers(alike[: self._most * self._workers.count])
+                for (number, _, _), loss in zip(alike, found, strict=False):
+                    losses[self._examples[number].file].append(loss)
+                alike = alike[len(found) :]
         return Reading(losses)
 
     def _answers(self, part: list[tuple[int, float, Any]]) -> list[float]:
         """Return the losses of the first questions of `part`: of all, or of as many as there is memory for."""
         while True:
             try:
-                return self._batch(part)
+                starts = range(0, len(part), self._most)
+                return sum(self._workers.map(self._batch, [part[n : n + self._most] for n in starts]), [])
             except Exception as exc:
                 if len(part) == 1 or not hardware.out_of_memory(exc):
                     raise
             hardware.free_cache(self._trainer.device)
+            if len(part) > self._most:
+                self._workers, part = Workers(), part[: self._most]
+                continue
             self._most = len(part) // 2
             part = part[: self._most]
             if self._on_split is not None:
@@ -121,6 +126,7 @@ class Questions:
             for level in levels
         ]
 
+    @torch.no_grad()
     def _batch(self, part: list[tuple[int, float, Any]]) -> list[float]:
         trainer = self._trainer
         examples = [self._examples[number] for number, _, _ in part]
@@ -141,7 +147,7 @@ def masks(examples: list[Example], device: str) -> Any:
     if all(e.mask is None for e in examples):
         return None
     plain = torch.ones(1, *examples[0].shape)
-    return torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device)
+    return torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device, non_blocking=True)
 
 
 def paired(a: Reading, b: Reading) -> tuple[float, float]:

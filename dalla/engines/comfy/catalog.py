@@ -125,9 +125,9 @@ class Catalog:
         return list(found.values())
 
     def touches_text(self, name: str) -> bool:
-        """Whether a LoRA of the server changes the text encoder, as far as its file can be seen."""
+        """Whether a LoRA of the server changes a text encoder; True, too, when its file cannot be looked into."""
         header = self._header(self.file(name, "loras"))
-        return header is not None and any(re.match(r"lora_te|text_encoder|clip_[lg]\.|t5xxl\.", key) for key in header)
+        return header is None or any(re.match(r"lora_te|text_encoder|clip_[lg]\.|t5xxl\.", key) for key in header)
 
     def file(self, name: str, *folders: str) -> Path | None:
         """Return the server's file when its folder is on this disk (COMFYUI_LORA_DIR and its neighbours)."""

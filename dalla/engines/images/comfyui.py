@@ -122,7 +122,7 @@ class ComfyUIEngine:
         return EngineStatus(True, detail=detail)
 
     def models(self) -> list[ModelInfo]:
-        return self._list(lambda server: server.catalog.models())
+        return self._sized("model", self._list(lambda server: server.catalog.models()))
 
     def loras(self) -> list[LoraInfo]:
         def ask(server: _Server) -> list[LoraInfo]:
@@ -133,7 +133,7 @@ class ComfyUIEngine:
                 for lora in server.catalog.loras()
             ]
 
-        return self._list(ask)
+        return self._sized("lora", self._list(ask))
 
     def parts(self) -> dict[str, list[str]]:
         """Return what else the server offers by kind: text_encoder, vae, upscaler. Empty when it is off."""
@@ -198,6 +198,16 @@ class ComfyUIEngine:
         except DallaError as exc:
             logger.warning("ComfyUI could not be asked for its files: %s", exc.detail)
             return []
+
+    def _sized(self, kind: str, found: list[Any]) -> list[Any]:
+        """Fill in the sizes that cannot be seen from here with what the server says; None stays where it does not."""
+        if all(info.size_bytes is not None for info in found):
+            return found
+        told = self.sizes(kind)
+        return [
+            info if info.size_bytes is not None else replace(info, size_bytes=told.get(info.name.replace("\\", "/")))
+            for info in found
+        ]
 
     def options(self) -> dict[str, list[str]]:
         none: dict[str, list[str]] = {"samplers": [], "schedulers": [], "upscalers": []}
@@ -352,8 +362,8 @@ class ComfyUIEngine:
                         f"The LoRA was put into {self._settings.comfyui_lora_dir}, but ComfyUI does not see it there.",
                         remedy="Set COMFYUI_LORA_DIR to the folder this ComfyUI reads its LoRAs from.",
                     )
-                # Reading the prompt with T5 takes long: FLUX keeps it unless the LoRA changes the text encoder.
-                text = request.family != "flux" or server.catalog.touches_text(name)
+                # Reading the prompt with T5 takes long: it is kept when the LoRA surely leaves the text encoders alone.
+                text = request.family not in ("flux", "sd3") or server.catalog.touches_text(name)
                 loras.append(GraphLora(name, use.strength, text))
         return (
             GraphRequest(
