@@ -55,11 +55,17 @@ class TaskStore(Protocol):
         """Return (jobs newest first, cursor of the next page or None, total). InvalidInput: bad cursor."""
 
     def claim(self, lane: str, owner: str, now: str, kinds: set[str] | None = None) -> Job | None:
-        """Take the oldest queued job of the lane that is not quarantined, or None.
+        """Take the queued job of the lane whose turn it is (see `waiting`) and that is not quarantined, or None.
 
         Atomic: two workers never get the same one. Sets running, owner, started_at, heartbeat_at,
-        attempt + 1.
+        attempt + 1, turn 0.
         """
+
+    def waiting(self, lane: str) -> list[str]:
+        """Return the ids of a lane's queued jobs in the order in which they are taken: by turn, then oldest first."""
+
+    def move_to_front(self, id: str) -> Job:
+        """Give a queued job the first turn of its lane. Raises Conflict (it does not wait), NotFound."""
 
     def transition(
         self, id: str, to: str, *, only_from: set[str] | None = None, owned_by: str | None = None, **fields: Any
@@ -118,8 +124,14 @@ class JobQueue(Protocol):
     def cancel(self, id: str) -> Job:
         """Ask the job to stop. Raises Conflict when it has finished."""
 
-    def retry(self, id: str) -> Job:
-        """Queue a failed, cancelled or interrupted job again (lifting a quarantine)."""
+    def retry(self, id: str, *, title: str | None = None) -> Job:
+        """Queue a failed, cancelled or interrupted job again (lifting a quarantine), under a new title if one is given."""
+
+    def run_next(self, id: str) -> Job:
+        """Put a waiting job before all others of its lane; what runs goes on.
+
+        Raises NotFound, Conflict: it does not wait, or this queue cannot change the order of what it was given.
+        """
 
     def dismiss(self, id: str) -> Job:
         """Take a job out of quarantine without running it. Raises NotFound, Conflict (it is not in it)."""

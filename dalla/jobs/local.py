@@ -219,7 +219,8 @@ class LocalQueue:
         self.announce(job)
         return job
 
-    def retry(self, id: str) -> Job:
+    def retry(self, id: str, *, title: str | None = None) -> Job:
+        renamed = {} if title is None else {"title": title}
         job = self.tasks.transition(
             id,
             "queued",
@@ -237,6 +238,7 @@ class LocalQueue:
             rate=None,
             eta_seconds=None,
             items_failed=[],
+            **renamed,
         )
         self.announce(job)
         if self.immediate:
@@ -245,6 +247,11 @@ class LocalQueue:
                 self._run(claimed)
             return self.get(id)
         self._wake(job.lane)
+        return job
+
+    def run_next(self, id: str) -> Job:
+        job = self.tasks.move_to_front(id)
+        self.announce(job)
         return job
 
     def dismiss(self, id: str) -> Job:
@@ -347,7 +354,7 @@ class LocalQueue:
                 "This task ended the program that ran it twice, so it is not started again by itself."
                 if quarantined
                 else "The app stopped while this was running.",
-                remedy="Look at the log of the task; 'Retry' starts it again.",
+                remedy="Look at the log of the task; 'Run again' starts it.",
             ).problem()
             problem["code"] = "quarantined" if quarantined else "interrupted"
             fields: dict[str, Any] = {"crashes": crashes, "quarantined": quarantined, "owner": None}
@@ -449,9 +456,7 @@ class LocalQueue:
         if self._stopping.is_set() and not wanted:
             if self._kinds[context.job.kind].restartable:
                 return "queued", {"owner": None}
-            problem = Conflict(
-                "The app was closed while this was running.", remedy="'Retry' starts it again."
-            ).problem()
+            problem = Conflict("The app was closed while this was running.", remedy="'Run again' starts it.").problem()
             return "interrupted", {"error": problem | {"code": "interrupted"}}
         return "cancelled", {"error": exc.problem()}
 

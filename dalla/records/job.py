@@ -54,6 +54,7 @@ class Job(Record):
     cancel_requested: bool = False
     owner: str | None = None  # "<host>:<pid>:<process start>" of the worker that claimed it
     parent_id: str | None = None
+    turn: int = 0  # among those that wait in a lane, smaller goes first; below 0: somebody moved it forward
     created_at: str = ""
     started_at: str | None = None
     finished_at: str | None = None
@@ -89,6 +90,7 @@ class Job(Record):
             "attempt": self.attempt,
             "quarantined": self.quarantined,
             "cancelRequested": self.cancel_requested,
+            "turn": self.turn,
             "createdAt": self.created_at,
             "startedAt": self.started_at,
             "finishedAt": self.finished_at,

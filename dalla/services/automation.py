@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -270,9 +270,16 @@ class Automation:
 
     # ------------------------------------------------------------ running by hand
 
-    def run_now(self, id: str | None = None, *, dry_run: bool | None = None, confirmed: bool = True) -> list[Run]:
-        """Start one rule, or all active ones, and return the runs (see ByHand.run_now)."""
-        return self._by_hand.run_now(id, dry_run=dry_run, confirmed=confirmed)
+    def run_now(
+        self,
+        id: str | None = None,
+        *,
+        dry_run: bool | None = None,
+        confirmed: bool = True,
+        without: Container[str] = (),
+    ) -> list[Run]:
+        """Start one rule, or all active ones but those of some types, and return the runs (see ByHand.run_now)."""
+        return self._by_hand.run_now(id, dry_run=dry_run, confirmed=confirmed, without=without)
 
     def live_posts(self, id: str | None = None, *, dry_run: bool | None = None) -> list[dict[str, Any]]:
         """Return what "run now" would publish live at once (see ByHand.live_posts)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any
 
@@ -50,8 +50,8 @@ class ByHand:
         self._pauses = pauses
         self._now = now
 
-    def runnable(self, id: str | None) -> list[ScheduledTask]:
-        """Return the rules "run now" means: the one named, or all that are active and can run.
+    def runnable(self, id: str | None, without: Container[str] = ()) -> list[ScheduledTask]:
+        """Return the rules "run now" means: the one named, or all that are active and can run and whose type is not `without`.
 
         Raises NotFound, InvalidInput (the one named cannot run), Conflict (stopped, its character switched off or gone).
         """
@@ -71,7 +71,10 @@ class ByHand:
         found = [
             task
             for task in self._rules.all()
-            if task.active and self._rules.problem(task) is None and self._rules.blocked(task, pauses) is None
+            if task.active
+            and task.type not in without
+            and self._rules.problem(task) is None
+            and self._rules.blocked(task, pauses) is None
         ]
         if len(found) > ALL_AT_ONCE:
             raise Conflict(
@@ -118,14 +121,16 @@ class ByHand:
                 )
         return found
 
-    def run_now(self, id: str | None, *, dry_run: bool | None, confirmed: bool) -> list[Run]:
-        """Start one rule, or all active ones, and return the runs.
+    def run_now(
+        self, id: str | None, *, dry_run: bool | None, confirmed: bool, without: Container[str] = ()
+    ) -> list[Run]:
+        """Start one rule, or all active ones but those of the types `without`, and return the runs.
 
         `dry_run=True` only rehearses, `False` does not although the rule says so. Raises what `runnable` raises, and
         with `confirmed=False` Conflict with the code `confirmation_needed` ({livePosts, tasks}) when live posts would
         follow.
         """
-        tasks = self.runnable(id)
+        tasks = self.runnable(id, without)
         live = [] if confirmed else self.live_posts(tasks, dry_run)
         if live:
             raise _ask(live)

@@ -38,7 +38,6 @@ FORMAT = 2
 #: Which backups were read back after they were written: {name: {sizeBytes, mtimeNs, at}}.
 VERIFIED = ".backups.json"
 _NAME = re.compile(r"dalla-\d{8}-\d{6}(-\d+)?\.zip\Z")
-_BY_HAND = re.compile(r"dalla-hand-\d{8}-\d{6}(-\d+)?\.zip\Z")
 _PIECE = 1 << 20
 #: Kept free on the disk, whatever is backed up.
 _RESERVE = 64 * 1024 * 1024

@@ -160,7 +160,7 @@ class Run:
         if dataset.trashed_at is not None:
             raise Conflict(
                 f"The dataset was moved to the trash while this was running. {done}",
-                remedy="Restore it, then 'Retry' goes on with the rest.",
+                remedy="Restore it, then 'Run again' goes on with the rest.",
             )
 
     def _one(self, image: DatasetImage) -> dict[str, Any]:

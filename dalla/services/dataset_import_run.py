@@ -249,7 +249,7 @@ class ImportRun:
         detail = exc.detail.removesuffix(" Nothing was changed.")
         return StorageError(
             f"{detail} {self._in_dataset:,} of {count(self._total, 'picture')} are in the dataset.",
-            remedy=f"{exc.remedy or 'Check the disk.'} 'Retry' then goes on with the rest.",
+            remedy=f"{exc.remedy or 'Check the disk.'} 'Run again' then goes on with the rest.",
         )
 
     def _gone(self, exc: DallaError) -> DallaError:
@@ -261,7 +261,7 @@ class ImportRun:
         return Conflict(
             "The dataset was moved to the trash while pictures were imported into it; "
             f"{self._in_dataset:,} of {count(self._total, 'picture')} are in it.",
-            remedy="Restore it and 'Retry' the task, which goes on with the rest.",
+            remedy="Restore it; 'Run again' then goes on with the rest.",
         )
 
     def _keep_orphans(self) -> None:

@@ -106,6 +106,7 @@ class Generation:
     def overview(self) -> dict[str, Any]:
         """Return models, LoRAs and engines as `GET /api/models` answers them."""
         models, loras, engines = [], [], []
+        one_file: dict[tuple[str, int], dict[str, Any]] = {}
         default = self._default_model()
         for engine in self._engines.all():
             status = engine.status()
@@ -139,17 +140,26 @@ class Generation:
                     }
                 )
             for lora in engine.loras():
-                loras.append(
-                    {
-                        "name": lora.name,
-                        "family": lora.family,
-                        "triggerWord": lora.trigger_word,
-                        "source": lora.source,
-                        "engine": engine.name,
-                        "sizeBytes": lora.size_bytes,
-                        "note": lora.note,
-                    }
-                )
+                row: dict[str, Any] = {
+                    "name": lora.name,
+                    "family": lora.family,
+                    "triggerWord": lora.trigger_word,
+                    "source": lora.source,
+                    "engine": engine.name,
+                    "engines": [engine.name],
+                    "sizeBytes": lora.size_bytes,
+                    "note": lora.note,
+                }
+                first = row
+                if lora.size_bytes:  # the same name and size: one LoRA that several engines can use
+                    first = one_file.setdefault((_plain_name(lora.name), lora.size_bytes), row)
+                if first is row or engine.name in first["engines"]:
+                    loras.append(row)
+                    continue
+                first["engines"].append(engine.name)
+                first |= {key: first[key] or row[key] for key in ("family", "triggerWord", "note")}
+                if lora.source == "builtin":  # characters and recipes know it by this name
+                    first |= {key: row[key] for key in ("name", "source", "engine")}
         return {"models": models, "loras": loras, "engines": engines}
 
     @staticmethod
@@ -506,6 +516,11 @@ class Generation:
 def same_name(a: str, b: str) -> bool:
     """Whether two model names are one file: separators differ between systems."""
     return a.replace("\\", "/") == b.replace("\\", "/")
+
+
+def _plain_name(name: str) -> str:
+    """Return a LoRA's name as engines agree on it: one lists it with its ending, another without."""
+    return name.replace("\\", "/").removesuffix(".safetensors").lower()
 
 
 def compose(character: Character | None, prompt: str, negative: str | None, today: date) -> Composed:

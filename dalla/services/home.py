@@ -268,7 +268,7 @@ class Home:
                 "detail": (job.error or {}).get("detail", ""),
                 "remedy": (job.error or {}).get("remedy"),
                 "href": f"/monitoring.html?task={job.id}",
-                "action": "Retry",
+                "action": "Run again",
                 "at": job.finished_at,
             }
             for job in shown

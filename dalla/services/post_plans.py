@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from dalla.engines.faces.base import FaceFinder
 from dalla.errors import Conflict, DallaError, InvalidInput
@@ -33,13 +33,6 @@ logger = logging.getLogger(__name__)
 FRESH: dict[str, Any] = {"snapshot": None, "remote": {}, "attempts": 0, "looks": 0, "publish_started_at": None}
 _HISTORY_DAYS = 60
 _PLANNED_DAYS = 14
-
-
-class Planned(Protocol):
-    """A coming occurrence of a rule, as far as free times need it."""
-
-    at: Any
-    platforms: Sequence[str]
 
 
 def _utc_now() -> datetime:

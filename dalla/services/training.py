@@ -28,11 +28,12 @@ from dalla.services.characters import Characters
 from dalla.services.file_trash import FileTrash
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
-from dalla.services.training_changes import changed_wish, changes, with_changes
-from dalla.services.training_drive import Drive, Trainer, can_go_on, state_step
+from dalla.services.training_changes import changed_wish, changes, retitled, run_title
+from dalla.services.training_drive import Drive, Trainer
 from dalla.services.training_estimate import Estimates
 from dalla.services.training_plan import Plan, Planner, TrainWish, character_of
-from dalla.services.training_runs import LOG, RunFolder, RunFolders, RunState
+from dalla.services.training_rows import config_of, note_of, public_config, public_run, state_step
+from dalla.services.training_runs import LOG, RunFolder, RunFolders
 from dalla.services.training_sets import TrainingSets, file_url
 from dalla.settings import Settings
 from dalla.times import iso
@@ -42,7 +43,7 @@ logger = logging.getLogger(__name__)
 KEEP_STATES_DAYS = 14  # what a finished run could be taken up from
 KEEP_FOLDERS_DAYS = 90  # folders of runs that the task list has forgotten
 MOST_ATTEMPTS = 8  # of looking after one run before its trainer is ended instead
-STALE_SECONDS = 120.0  # without an event this long, the page says so
+LANE = "gpu"
 BEGAN = "The training has not begun yet."
 
 
@@ -94,7 +95,7 @@ class Training:
         )
         self._starting = threading.Lock()
         self._ending: set[str] = set()
-        jobs.register(self.KIND, self._drive.run, lane="gpu", restartable=True)
+        jobs.register(self.KIND, self._drive.run, lane=LANE, restartable=True)
 
     # ------------------------------------------------------------ before and at the start
 
@@ -132,7 +133,7 @@ class Training:
         if why:
             answer["checks"].insert(0, {"code": "trainer_missing", "level": "error", "message": why, "fix": "Run 'make install'."})  # fmt: skip
         waiting = self.tasks.page(statuses=["queued", "running"], limit=500)[0]
-        ahead = [job for job in waiting if job.lane == "gpu"]
+        ahead = [job for job in waiting if job.lane == LANE]
         return {
             "name": plan.config.name,
             "trainingData": Path(plan.config.dataset_folder).name,
@@ -176,8 +177,8 @@ class Training:
                 "fingerprint": plan.report.fingerprint,
                 "datasetId": wish.dataset_id,
             }
-            who = f" of {plan.character.name}" if plan.character else ""
-            title = f"Train LoRA '{plan.config.name}'{who}: {estimate['pictures']} pictures, {estimate['steps']} steps"
+            who = plan.character.name if plan.character else None
+            title = run_title(plan.config.name, who, estimate["pictures"], estimate["steps"])
             return self._jobs.submit(self.KIND, payload, title=title, character_id=wish.character_id)
 
     def with_pictures(self, wish: TrainWish) -> TrainWish:
@@ -202,7 +203,7 @@ class Training:
         names, cursor = set(), None
         while True:
             jobs, cursor, _ = self.tasks.page(statuses=sorted(ACTIVE), kind=self.KIND, limit=200, cursor=cursor)
-            names |= {str(job.payload["config"]["name"]) for job in jobs}
+            names |= {config_of(job).name for job in jobs}
             if cursor is None:
                 return names
 
@@ -223,101 +224,23 @@ class Training:
         """Return (runs newest first, cursor, total). Takes statuses, character_id, limit, cursor."""
         jobs, cursor, total = self.tasks.page(kind=self.KIND, **where)
         shown = [job for job in jobs if not (job.finished and self._note(job).deleted)]
-        return [self.public(job) for job in shown], cursor, total - (len(jobs) - len(shown))
+        waiting = self.tasks.waiting(LANE) if any(job.status == "queued" for job in shown) else []
+        return [self.public(job, waiting=waiting) for job in shown], cursor, total - (len(jobs) - len(shown))
 
-    def public(self, job: Job, *, full: bool = False) -> dict[str, Any]:
-        """Return a run as the API shows it; `full` adds samples, checkpoints, warnings, report, config, request."""
-        folder = self.folders.folder(job.id)
-        state = folder.state()
-        note = folder.note() or RunNote.model_validate({**job.payload["note"], "taskId": job.id})
-        config = with_changes(job.payload["config"], note.settings)
-        last, validations = state.last, state.validations
-        losses = [v for v in validations if isinstance(v.get("loss"), int | float)]
-        best = min(losses, key=lambda v: v["loss"]) if losses else None
+    def public(self, job: Job, *, full: bool = False, waiting: list[str] | None = None) -> dict[str, Any]:
+        """Return a run as the API shows it (see training_rows.public_run). `waiting`: its lane's queue, when known."""
+        ahead = None
+        if job.status == "queued":
+            queue = self.tasks.waiting(job.lane) if waiting is None else waiting
+            ahead = queue.index(job.id) if job.id in queue else None  # None: it has just begun
         character = character_of(self._characters, job.character_id)
-        running = job.status == "running"
-        sign = folder.last_sign()
-        answer = {
-            "taskId": job.id,
-            "status": job.status,
-            "pausing": running and note.intent == "pause",
-            "stopping": running and job.cancel_requested,
-            "name": config.name,
-            "characterId": job.character_id,
-            "characterName": character.name if character else None,
-            "trainingData": note.dataset,
-            "datasetId": (note.wish or {}).get("datasetId"),
-            "baseModel": note.base_model,
-            "family": config.family,
-            "preset": config.preset,
-            "triggerWord": config.trigger_word or None,
-            "step": state.step,
-            "totalSteps": note.settings.get("steps") or state.steps or config.steps,
-            "epoch": last.get("epoch"),
-            "totalEpochs": state.ready.get("epochs"),
-            "loss": last.get("loss"),
-            "learningRate": last.get("lr"),
-            "stepsPerSecond": last.get("stepsPerSecond") if running else None,
-            "etaSeconds": last.get("etaSeconds") if running else None,
-            "memoryBytes": last.get("memoryBytes"),
-            "phase": state.phase.get("name"),
-            "message": job.progress.message,
-            "validation": {
-                "base": validations[0].get("base") if validations else None,
-                "latest": losses[-1]["loss"] if losses else None,
-                "best": best["loss"] if best else None,
-                "bestStep": best.get("step") if best else None,
-            },
-            "lora": note.lora,
-            "error": job.error,
-            "stale": running and sign is not None and time.time() - sign > STALE_SECONDS,
-            "lastSignAt": iso(datetime.fromtimestamp(sign, UTC)) if sign else None,
-            "canResume": can_go_on(folder),
-            "actions": self._actions(job, note, folder),
-            "createdAt": job.created_at,
-            "startedAt": job.started_at,
-            "finishedAt": job.finished_at,
-            "title": job.title,
-        }
-        if full:
-            answer |= self._details(job, folder, state, note, config)
-        return answer
-
-    def _details(
-        self, job: Job, folder: RunFolder, state: RunState, note: RunNote, config: TrainingConfig
-    ) -> dict[str, Any]:
-        return {
-            "samples": folder.samples(),
-            "checkpoints": folder.checkpoints(),
-            "validations": state.validations,
-            "warnings": state.warnings,
-            "ladder": state.ladder,
-            "ready": state.ready,
-            "report": state.report,
-            "result": job.result,
-            "config": public_config(config),
-            "request": note.wish,
-            "logUrl": f"/api/lora/train/{job.id}/log",
-            "keep": note.keep,
-        }
-
-    @staticmethod
-    def _actions(job: Job, note: RunNote, folder: RunFolder) -> list[str]:
-        match job.status:
-            case "queued":
-                return ["cancel"]
-            case "running":
-                going = [] if note.intent or job.cancel_requested else ["pause", "save", "sample"]
-                return [*going, "resume", "cancel"] if note.intent == "pause" else [*going, "cancel"]
-            case "paused":
-                return ["resume", "cancel"]
-            case "completed":
-                return ["clone", "delete"]
-        return ["resume" if can_go_on(folder) else "retry", "clone", "delete"]
+        return public_run(
+            job, self.folders.folder(job.id), character.name if character else None, ahead=ahead, full=full
+        )
 
     def config(self, job: Job) -> TrainingConfig:
         """Return a run's settings as they are now, with what was changed when it was resumed."""
-        return with_changes(job.payload["config"], self._note(job).settings)
+        return config_of(job, self._note(job).settings)
 
     def metrics(self, id: str, since: int = 0) -> dict[str, Any]:
         """Return the curves after a step. Raises NotFound."""
@@ -350,8 +273,10 @@ class Training:
         """
         job = self.job(id)
         if job.status == "paused":
-            self._note(job, intent=None, keep="checkpoints", **self._changed(job, settings))
-            job = self.tasks.transition(id, "queued", only_from={"paused"}, message="")
+            changed = self._changed(job, settings)
+            self._note(job, intent=None, keep="checkpoints", **changed)
+            title = retitled(job.title, changed.get("settings", {}))
+            job = self.tasks.transition(id, "queued", only_from={"paused"}, message="", title=title)
             self._events.publish("task.updated", job.public())
             return job
         if job.status == "running" and self._note(job).intent == "pause":
@@ -360,16 +285,16 @@ class Training:
             self._note(job, intent=None)
             return job
         if job.status in ("failed", "cancelled", "interrupted"):
-            taken = self._reserved()
-            if job.payload["config"]["name"] in taken or self.shelf.exists(job.payload["config"]["name"]):
+            name = self.config(job).name
+            if name in self._reserved() or self.shelf.exists(name):
                 raise Conflict(
-                    f"There is a LoRA called '{job.payload['config']['name']}' meanwhile.",
+                    f"There is a LoRA called '{name}' meanwhile.",
                     remedy="Clone the run: it gets a new name.",
                 )
             changed = self._changed(job, settings)
             if changed or self.folders.folder(id).note() is not None:
                 self._note(job, intent=None, keep="checkpoints", **changed)
-            return self._jobs.retry(id)
+            return self._jobs.retry(id, title=retitled(job.title, changed.get("settings", {})))
         raise Conflict(f"The training is {job.status}; there is nothing to resume.")
 
     def _changed(self, job: Job, settings: dict[str, Any] | None) -> dict[str, Any]:
@@ -412,7 +337,7 @@ class Training:
 
     def _note(self, job: Job, **changes: Any) -> RunNote:
         folder = self.folders.folder(job.id)
-        note = folder.note() or RunNote.model_validate({**job.payload["note"], "taskId": job.id})
+        note = note_of(job, folder)
         return folder.save_note(note.with_(**changes)) if changes else note
 
     # ------------------------------------------------------------ checkpoints, deletion
@@ -501,15 +426,6 @@ class Training:
                 for state in (folder.path / "checkpoints").glob("*/state.pt"):
                     with contextlib.suppress(OSError):
                         state.unlink()
-
-
-def public_config(config: TrainingConfig) -> dict[str, Any]:
-    """Return a config as the API shows it: camelCase, folders by their names only."""
-    hidden = {"output_folder", "run_folder", "models_folder", "resume_from", "dataset_folder", "base_model"}
-    shown = config.to_json(exclude=hidden)
-    if config.prior_folder:
-        shown["priorFolder"] = Path(config.prior_folder).name
-    return shown
 
 
 def train_task(training: Training) -> tuple[Callable[[Any], dict[str, Any]], Callable[[Any], list[dict[str, str]]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -82,6 +83,22 @@ def _refuse(errors: list[dict[str, str]]) -> None:
 def with_changes(config: dict[str, Any], changed: dict[str, Any]) -> TrainingConfig:
     """Return a run's settings: those it was started with, and over them what was changed since."""
     return TrainingConfig.model_validate({**config, **changed})
+
+
+def run_title(name: str, character: str | None, pictures: int, steps: int) -> str:
+    """Return what the task of a run is called. `character`: a name, or None."""
+    who = f" of {character}" if character else ""
+    return f"Train LoRA '{name}'{who}: {_count(pictures, 'picture')}, {_count(steps, 'step')}"
+
+
+def retitled(title: str, changed: dict[str, Any]) -> str:
+    """Return the title with the steps that were changed, as `changes` answers; any other stays as it is."""
+    steps = changed.get("steps")
+    return re.sub(r"\d+ steps?$", _count(steps, "step"), title) if steps else title
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def changed_wish(wish: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:

@@ -24,15 +24,14 @@ from dalla.records.training import TrainingConfig
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
-from dalla.services.training_changes import with_changes
 from dalla.services.training_estimate import Estimates, native_size
 from dalla.services.training_plan import character_of
+from dalla.services.training_rows import can_go_on, config_of, note_of
 from dalla.services.training_runs import RunFolder, RunFolders
 
 logger = logging.getLogger(__name__)
 
 TELL_SECONDS = 0.5  # training.progress at most this often
-KEPT_STATE = "state.pt"  # what a checkpoint folder holds when the run can go on from it
 
 
 class Process(Protocol):
@@ -96,8 +95,13 @@ class Drive:
         """The handler. Ends with a result, Cancelled, or an UpstreamError that says why and what helps."""
         job = context.job
         folder = self._folders.folder(job.id)
-        note = folder.note() or folder.save_note(RunNote.model_validate({**payload["note"], "taskId": job.id}))
-        config = with_changes(payload["config"], note.settings)
+        if not isinstance(payload.get("config"), dict):
+            raise InvalidInput(
+                "This task does not say how to train: another version of the app wrote it.",
+                remedy="Start a new training.",
+            )
+        note = folder.note() or folder.save_note(note_of(job, folder))
+        config = config_of(job, note.settings)
         process = self._trainer.attach(folder.path)
         if process is not None:
             logger.info("The training '%s' was found again", note.name)
@@ -435,17 +439,6 @@ class _Follower:
         with contextlib.suppress(DallaError, OSError, KeyError, TypeError):
             path = self._folder.inside(event["file"])
             self._context.preview(path.read_bytes(), "image/png" if path.suffix == ".png" else "image/jpeg")
-
-
-def can_go_on(folder: RunFolder) -> bool:
-    """Whether there is a state on disk that the run can be taken up from."""
-    return state_step(folder) is not None
-
-
-def state_step(folder: RunFolder) -> int | None:
-    """Return the step of the newest state on disk, None when there is none."""
-    states = (folder.path / "checkpoints").glob(f"[0-9]*/{KEPT_STATE}")
-    return max((int(state.parent.name) for state in states if state.parent.name.isdigit()), default=None)
 
 
 def native_of(files: LocalFiles, config: TrainingConfig) -> int:

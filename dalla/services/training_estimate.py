@@ -239,6 +239,8 @@ class Estimates:
         for row in report.warnings:
             level = "error" if row["code"] == "no_pictures" else "warning"
             add(level, row["code"], row["message"], row.get("fix"))
+            if "word" in row:
+                found[-1]["word"] = row["word"]
         if disk["fits"] is False:
             add(
                 "error",

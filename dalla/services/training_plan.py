@@ -57,9 +57,16 @@ class TrainWish:
             "baseModel": self.base_model,
             "name": self.name,
             "triggerWord": self.trigger_word,
-            "params": self.params or None,
+            "params": self._stored_params() or None,
         }
         return {key: value for key, value in values.items() if value is not None}
+
+    def _stored_params(self) -> dict[str, Any]:
+        """Return the settings with the class pictures' folder by its name: no path of this machine is kept."""
+        return {
+            k: Path(v).name if to_snake(k) == "prior_folder" and isinstance(v, str) else v
+            for k, v in self.params.items()
+        }
 
 
 @dataclass
@@ -240,9 +247,8 @@ class Planner:
         if trigger is None:
             # A LoRA's number only tells it from the ones before: luna-2 has the word of luna.
             other = _NUMBERED.sub("", (wish.name or folder.name).strip())
-            trigger = (character.trigger_word if character else None) or suggested_trigger(
-                plain_name(character.name if character else other, "my")
-            )
+            trigger = (character.trigger_word if character else None) or self._own_trigger(folder)
+            trigger = trigger or suggested_trigger(plain_name(character.name if character else other, "my"))
         params = checked_params(wish.params)
         if isinstance(prior := params.get("prior_folder"), str):
             params["prior_folder"] = str(self._prior(prior, folder)) if prior.strip() else None
@@ -267,9 +273,17 @@ class Planner:
             detail = f"{errors[0]['field']}: {errors[0]['message']}" if len(errors) == 1 else "Some settings are not acceptable."  # fmt: skip
             raise InvalidInput(detail, errors=errors) from exc
 
+    def _own_trigger(self, folder: Path) -> str:
+        return self._sets.own_trigger(folder.name) if folder != self._sets.root else ""
+
     def _prior(self, name: str, trained: Path) -> Path:
-        """Return the folder of the class pictures: a set like the one that is trained, and another one."""
-        path = self._sets.folder(name, "params.priorFolder")
+        """Return the folder of the class pictures: a set like the one that is trained, and another one.
+
+        The config of a run on this machine says its whole path: that of a folder in training_data/ is taken, too.
+        """
+        whole = Path(name.strip())
+        inside = whole.is_absolute() and whole.parent in (self._sets.root, self._sets.root.resolve())
+        path = self._sets.folder(whole.name if inside else name.strip(), "params.priorFolder")
         if path == trained:
             raise InvalidInput.field(
                 "params.priorFolder",

@@ -121,6 +121,14 @@ class TrainingSets:
                 self._reports.popitem(last=False)
         return report
 
+    def own_trigger(self, name: str) -> str:
+        """Return the made-up word that all captions of a set begin with, "" without one. Raises NotFound, InvalidInput."""
+        texts = (path for path in self._files(self.folder(name)) if path.suffix.lower() in CAPTIONS)
+        try:
+            return training_set.shared_word(training_set.read_text(path) for path in texts)
+        except OSError:
+            return ""  # the look at the pictures tells what cannot be read
+
     def picture(self, name: str, file: str) -> Path:
         """Return the path of a picture of a set. Raises NotFound, InvalidInput."""
         folder = self.folder(name)

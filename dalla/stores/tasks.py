@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, delete, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from dalla.errors import Conflict, NotFound
@@ -17,6 +17,7 @@ from dalla.times import now_iso
 
 _ORDER = "tasks"
 _PROGRESS = tuple(Progress.model_fields)  # done, total, …: flat columns here, one object in the record
+_TURNS = (tasks.c.turn, tasks.c.created_at, tasks.c.seq)  # the order in which a lane's work is taken
 _CHANGEABLE = {column.name for column in tasks.c} - {"seq", "id", "status", "created_at"} | {"progress"}
 
 
@@ -75,12 +76,10 @@ class SqlTasks:
         return [_job(row) for row in rows[:limit]], following, total
 
     def claim(self, lane: str, owner: str, now: str, kinds: set[str] | None = None) -> Job | None:
-        waiting = select(tasks.c.seq).where(
-            tasks.c.status == "queued", tasks.c.lane == lane, tasks.c.quarantined.is_(False)
-        )
+        waiting = select(tasks.c.seq).where(_waits(lane))
         if kinds is not None:
             waiting = waiting.where(tasks.c.kind.in_(sorted(kinds)))
-        waiting = waiting.order_by(tasks.c.created_at, tasks.c.seq).limit(1)
+        waiting = waiting.order_by(*_TURNS).limit(1)
         with self._library.read() as connection:  # most looks find nothing, and need not wait for the write lock
             if connection.execute(waiting).scalar() is None:
                 return None
@@ -95,6 +94,7 @@ class SqlTasks:
                 heartbeat_at=now,
                 finished_at=None,
                 attempt=tasks.c.attempt + 1,
+                turn=0,
             )
             .returning(*tasks.c)
         )
@@ -102,15 +102,40 @@ class SqlTasks:
             row = connection.execute(claimed).one_or_none()
         return None if row is None else _job(row)
 
+    def waiting(self, lane: str) -> list[str]:
+        query = select(tasks.c.id).where(_waits(lane)).order_by(*_TURNS)
+        with self._library.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def move_to_front(self, id: str) -> Job:
+        others = tasks.alias()
+        first = select(func.min(others.c.turn)).where(others.c.status == "queued", others.c.lane == tasks.c.lane)
+        change = (
+            update(tasks)
+            .where(tasks.c.id == id, tasks.c.status == "queued")
+            .values(turn=first.correlate(tasks).scalar_subquery() - 1)
+            .returning(*tasks.c)
+        )
+        with self._library.write() as connection:
+            row = connection.execute(change).one_or_none()
+        if row is not None:
+            return _job(row)
+        now = self.get(id)
+        raise Conflict(
+            f"The task does not wait: it is {now.status}.",
+            remedy="Only a task that waits can be moved to the front.",
+            extra={"taskStatus": now.status},
+        )
+
     def transition(
         self, id: str, to: str, *, only_from: set[str] | None = None, owned_by: str | None = None, **fields: Any
     ) -> Job:
-        """See TaskStore. A job that is queued again loses its owner, its end and its wish to be cancelled."""
+        """See TaskStore. A job that is queued again loses its owner, its end, its turn and its wish to be cancelled."""
         allowed = {status for status, targets in TRANSITIONS.items() if to in targets}
         if only_from is not None:
             allowed &= only_from
         if to == "queued":
-            fields = {"owner": None, "finished_at": None, "cancel_requested": False, **fields}
+            fields = {"owner": None, "finished_at": None, "cancel_requested": False, "turn": 0, **fields}
         change = (
             update(tasks)
             .where(tasks.c.id == id, tasks.c.status.in_(sorted(allowed)))
@@ -196,6 +221,10 @@ class SqlTasks:
         old = delete(tasks).where(tasks.c.status.in_(sorted(FINISHED)), tasks.c.finished_at < before)
         with self._library.write() as connection:
             return connection.execute(old).rowcount
+
+
+def _waits(lane: str) -> ColumnElement[bool]:
+    return and_(tasks.c.status == "queued", tasks.c.lane == lane, tasks.c.quarantined.is_(False))
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 /**
  * Live data. One event stream per browser: the tab that holds the lock reads /api/events and tells the others.
  * When the stream is down it tries again every 2 s, and active tasks are polled meanwhile.
+ * Where a browser has no locks (plain http from another computer), only tabs that are seen hold a stream: a browser opens six
+ * connections to one address, and hidden tabs would take them all.
  */
 import { api, ApiError, isAbort, withQuery } from "./api.js";
 import { TaskBook, isFinished, taskId } from "./tasks.js";
@@ -152,6 +154,12 @@ function lead() {
   connect();
 }
 
+function rest() {
+  source?.close();
+  clearTimeout(retryTimer);
+  clearTimeout(pollTimer);
+}
+
 let started = false;
 /** Start listening. Called once by main.js. */
 export function start() {
@@ -165,16 +173,15 @@ export function start() {
     signedOut = false;
     if (again) connect();
   });
-  addEventListener("pagehide", () => {
-    source?.close();
-    clearTimeout(retryTimer);
-    clearTimeout(pollTimer);
-  });
+  addEventListener("pagehide", rest);
   addEventListener("pageshow", (event) => {
     if (event.persisted && leader) connect();
   });
   if (!channel || !navigator.locks) {
-    lead();
+    leader = true;
+    const seen = () => (document.hidden ? rest() : connect());
+    document.addEventListener("visibilitychange", seen);
+    seen();
     return;
   }
   channel.addEventListener("message", ({ data }) => {
@@ -257,3 +264,5 @@ export function follow(id, { onProgress, signal } = {}) {
 export const cancel = (id) => api.post(`/api/tasks/${encodeURIComponent(id)}/cancel`);
 /** @param {string} id */
 export const retry = (id) => api.post(`/api/tasks/${encodeURIComponent(id)}/retry`);
+/** Put a waiting task before the others of its lane. @param {string} id */
+export const runNext = (id) => api.post(`/api/tasks/${encodeURIComponent(id)}/next`);

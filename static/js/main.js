@@ -3,7 +3,7 @@ import "./components/index.js";
 import { api } from "./api.js";
 import { debounce, emit } from "./dom.js";
 import { hasUnsaved } from "./forms.js";
-import { start, stream, tasks, cancel, retry } from "./jobs.js";
+import { start, stream, tasks, cancel, retry, runNext } from "./jobs.js";
 import { registerKeys, startKeys } from "./keys.js";
 import { PAGES } from "./nav.js";
 import { toast } from "./notices.js";
@@ -101,6 +101,7 @@ document.addEventListener("app-shell:tray", async () => {
 const onTask = (type, call) => document.addEventListener(type, (event) => call(event.detail.id).catch((error) => toast.error(error)));
 onTask("task:cancel", cancel);
 onTask("task:retry", retry);
+onTask("task:next", runNext);
 
 registerKeys("Everywhere", [
   { keys: "?", label: "Show shortcuts", run: () => showKeys() },

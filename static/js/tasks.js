@@ -3,6 +3,27 @@
 export const FINISHED = new Set(["completed", "failed", "cancelled", "interrupted"]);
 export const isFinished = (task) => FINISHED.has(task.status);
 export const taskId = (task) => task.taskId ?? task.id;
+/** Kinds of work that only an admin may stop or run again. */
+export const ADMIN_KINDS = new Set([
+  "measure_storage",
+  "clean_storage",
+  "move_storage",
+  "make_backup",
+  "restore_backup",
+  "convert_weights",
+  "deliver_webhooks",
+]);
+/** The right that stopping a task or running it again needs. @param {{kind?: string}} task @returns {"admin"|"write"} */
+export const taskNeeds = (task) => (ADMIN_KINDS.has(task.kind ?? "") ? "admin" : "write");
+
+/** The order in which a lane takes what waits in it: what was moved forward first, then the oldest. */
+export const byTurn = (a, b) => (a.turn ?? 0) - (b.turn ?? 0) || String(a.createdAt ?? "").localeCompare(String(b.createdAt ?? ""));
+/** Ids of waiting tasks that have another one before them in their lane, so that they can be moved to the front. */
+export function movable(tasks) {
+  const lanes = new Map();
+  for (const t of tasks) if (t.status === "queued") lanes.set(t.lane, [...(lanes.get(t.lane) ?? []), t]);
+  return new Set([...lanes.values()].flatMap((list) => list.sort(byTurn).slice(1).map(taskId)));
+}
 
 export class TaskBook {
   #tasks = new Map();
@@ -43,12 +64,12 @@ export class TaskBook {
     return [...this.#tasks.values()];
   }
 
-  /** Unfinished, running first, then in the order they were made. */
+  /** Unfinished, running first, then in the order in which their turn comes. */
   active() {
     const rank = { running: 0, paused: 1, queued: 2 };
     return this.all()
       .filter((t) => !isFinished(t))
-      .sort((a, b) => (rank[a.status] ?? 3) - (rank[b.status] ?? 3) || String(a.createdAt ?? "").localeCompare(String(b.createdAt ?? "")));
+      .sort((a, b) => (rank[a.status] ?? 3) - (rank[b.status] ?? 3) || byTurn(a, b));
   }
 
   /** Finished, newest first. */

@@ -156,6 +156,33 @@ def test_retry_runs_again(queue):
         queue.retry(job.id)
 
 
+def test_a_waiting_job_runs_next(queue):
+    order, free, begun = [], threading.Event(), threading.Event()
+
+    def work(ctx, p):
+        order.append(p["n"])
+        begun.set()
+        assert free.wait(10)
+
+    queue.register("draw", work, lane="gpu")
+    queue.start()
+    first = queue.submit("draw", {"n": 0})
+    assert begun.wait(10)
+    waiting = [queue.submit("draw", {"n": n}) for n in (1, 2, 3)]
+    told = queue.events.last_id
+    moved = queue.run_next(waiting[2].id)
+    assert moved.status == "queued" and moved.turn < 0
+    heard, _ = queue.events.since(told, 10)
+    assert ("task.updated", moved.id, moved.turn) in [(e.type, e.data["taskId"], e.data["turn"]) for e in heard]
+    with pytest.raises(Conflict):
+        queue.run_next(first.id)  # it runs already
+    with pytest.raises(NotFound):
+        queue.run_next("job_no")
+    free.set()
+    assert [queue.wait(job.id, 10).status for job in waiting] == ["completed"] * 3
+    assert order == [0, 3, 1, 2]
+
+
 def test_unknown_kinds_and_ids(queue):
     with pytest.raises(InvalidInput):
         queue.submit("juggle", {})

@@ -408,7 +408,7 @@ def test_a_full_disk_in_the_middle(world: World, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(world.blobs, "put", full)
     job = world.bring(zipped({f"{n:02}.png": picture(n) for n in range(20)}))
     assert job.status == "failed" and job.error["code"] == "storage"
-    assert "8 of 20 pictures are in the dataset" in job.error["detail"] and "Retry" in job.error["remedy"]
+    assert "8 of 20 pictures are in the dataset" in job.error["detail"] and "Run again" in job.error["remedy"]
     assert "Nothing was changed" not in job.error["detail"]
     id = world.only_set()
     images = world.images(id)

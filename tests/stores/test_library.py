@@ -19,6 +19,7 @@ from dalla.stores import library as library_module
 from dalla.stores.library import Library, head, known_versions
 from dalla.stores.media import SqlMedia
 from dalla.stores.schema import metadata
+from tests.conftest import PRAGMAS
 from tests.stores.conftest import picture
 
 ROOT = Path(__file__).parents[2]
@@ -79,13 +80,16 @@ def test_migrations_can_be_taken_back(library):
     assert SqlMedia(library).page(MediaFilter(words=["fores"])).total == 1
 
 
-def test_sqlite_is_set_up_for_durability(library):
+def test_sqlite_is_set_up_for_durability(file, monkeypatch):
+    monkeypatch.setattr(library_module, "_PRAGMAS", PRAGMAS)
+    library = Library.open(file)
     with library.read() as connection:
         pragmas = {
             name: connection.execute(text(f"PRAGMA {name}")).scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 30000}
+    library.close()
 
 
 def test_before_a_migration_the_file_is_copied(file):
@@ -240,6 +244,7 @@ def test_kill_minus_nine_never_loses_what_was_acknowledged(file):
 import sys
 from dalla.stores.library import Library
 from dalla.stores.media import SqlMedia
+from tests.conftest import PRAGMAS
 from tests.stores.conftest import picture
 media = SqlMedia(Library.open(sys.argv[1]))
 for number in range(int(sys.argv[2]), 10**9):

@@ -92,6 +92,31 @@ def test_claim_passes_over_quarantined_jobs_and_other_kinds(tasks):
     assert tasks.claim("gpu", "me", NOW) is None
 
 
+def test_a_waiting_job_is_moved_to_the_front_of_its_lane(tasks):
+    for number in (1, 2, 3, 4):
+        tasks.insert(job(number))
+    tasks.insert(job(5, quarantined=True))
+    tasks.insert(job(6, lane="net"))
+    assert tasks.waiting("gpu") == ["job_1", "job_2", "job_3", "job_4"] and tasks.waiting("cpu") == []
+    moved = tasks.move_to_front("job_3")
+    assert moved.turn < 0 and tasks.get("job_3") == moved
+    tasks.move_to_front("job_4")  # whoever is moved last goes first
+    assert tasks.waiting("gpu") == ["job_4", "job_3", "job_1", "job_2"] and tasks.waiting("net") == ["job_6"]
+    assert [tasks.claim("gpu", "me", NOW).id for _ in range(4)] == ["job_4", "job_3", "job_1", "job_2"]
+    again = tasks.transition("job_4", "queued")
+    assert again.turn == 0  # its turn has been; it waits like the others
+
+
+def test_only_what_waits_is_moved(tasks):
+    tasks.insert(job(1))
+    tasks.claim("gpu", "me", NOW)
+    with pytest.raises(Conflict, match="running") as caught:
+        tasks.move_to_front("job_1")
+    assert caught.value.remedy
+    with pytest.raises(NotFound):
+        tasks.move_to_front("no")
+
+
 def test_threads_never_claim_the_same_job(tasks):
     for number in range(60):
         tasks.insert(job(number))

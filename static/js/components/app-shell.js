@@ -9,7 +9,7 @@ import { roleLabel } from "../access.js";
 import { emit, onAction, render } from "../dom.js";
 import { plural } from "../format.js";
 import { prefs } from "../prefs.js";
-import { overall, taskId } from "../tasks.js";
+import { movable, overall, taskId } from "../tasks.js";
 import { avatar } from "./avatar.js";
 
 const MARK = raw(
@@ -214,7 +214,11 @@ class AppShell extends HTMLElement {
         ${recent.length > 0 ? html`<h3 class="pop-sub">Recent${failed > 0 && html` · ${failed} failed`}</h3><ul class="tray-list">${recent.slice(0, 10).map((t) => html`<li data-key="${taskId(t)}"><job-progress compact></job-progress></li>`)}</ul>` : active.length === 0 && html`<p class="pop-empty">Pictures, exports and other long work show their progress here, on every page.</p>`}</div>`,
     );
     const byId = new Map([...active, ...recent].map((t) => [taskId(t), t]));
-    for (const li of slot.querySelectorAll("li[data-key]")) li.firstElementChild.task = byId.get(li.dataset.key);
+    const later = movable(active);
+    for (const li of slot.querySelectorAll("li[data-key]")) {
+      li.firstElementChild.movable = later.has(li.dataset.key);
+      li.firstElementChild.task = byId.get(li.dataset.key);
+    }
   }
 }
 customElements.define("app-shell", AppShell);

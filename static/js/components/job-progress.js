@@ -1,11 +1,12 @@
 /**
  * One background task: what it does, bar, n/total, rate, time left, cancel / retry.
- * Property `task` (as GET /api/tasks/{id}); attribute `compact` hides the preview. Emits `task:cancel`, `task:retry` {id}.
+ * Property `task` (as GET /api/tasks/{id}), and before it `movable`: others wait before it; attribute `compact` hides the
+ * preview. Emits `task:cancel`, `task:retry`, `task:next` {id}.
  */
 import { attrs, html, icon } from "../html.js";
 import { emit, render } from "../dom.js";
 import { ago, bytes, eta, number, ofTotal, percent, words } from "../format.js";
-import { isFinished, taskId } from "../tasks.js";
+import { isFinished, taskId, taskNeeds } from "../tasks.js";
 import { statusBadge } from "./status-badge.js";
 
 /** Where the result of a task is looked at, "" when nowhere. */
@@ -20,6 +21,7 @@ export function taskHref(task) {
 
 class JobProgress extends HTMLElement {
   ownsContent = true;
+  movable = false;
   #task = null;
   #said = -1;
   set task(task) {
@@ -67,8 +69,9 @@ class JobProgress extends HTMLElement {
       ${done && shows && html`<a class="job-preview" href="${href}" tabindex="-1" aria-hidden="true"><img src="/api/media/${shows}/thumb" alt="" loading="lazy"></a>`}
       <div class="job-body"><div class="job-line"><strong class="job-title">${href ? html`<a href="${href}">${title}</a>` : title}</strong>
         ${(done || t.status !== "running") && statusBadge(t.status)}
-        ${!done && html`<button type="button" class="icon-btn" data-task-action="cancel" data-needs="write" aria-label="Cancel ${title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}
-        ${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-task-action="retry" data-needs="write" aria-label="Run ${title} again" title="Run again">${icon("refresh")}</button>`}</div>
+        ${this.movable && t.status === "queued" && html`<button type="button" class="icon-btn" data-task-action="next" data-needs="${taskNeeds(t)}" aria-label="Run ${title} next" title="Run next">${icon("chevron-up")}</button>`}
+        ${!done && html`<button type="button" class="icon-btn" data-task-action="cancel" data-needs="${taskNeeds(t)}" aria-label="Cancel ${title}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}
+        ${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-task-action="retry" data-needs="${taskNeeds(t)}" aria-label="Run ${title} again" title="Run again">${icon("refresh")}</button>`}</div>
       ${t.status === "running" && html`<progress max="1" aria-label="${title}" ${attrs({ value: known ? t.progress : null })}></progress>`}
       ${t.status === "failed" && t.error && html`<p class="job-error">${t.error.detail ?? t.error.error}${t.error.remedy && html` <span class="muted">${t.error.remedy}</span>`}</p>`}
       <p class="job-facts">${t.cancelRequested && !done ? html`<span>Stopping…</span>` : !done && t.message && html`<span class="job-message">${t.message}</span>`}${facts.map((f) => html`<span>${f}</span>`)}</p>

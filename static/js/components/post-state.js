@@ -35,7 +35,6 @@ export function stateOf(post) {
 }
 
 export const inFlight = (post) => IN_FLIGHT.has(post.status);
-export const isSettled = (post) => ["published", "failed", "cancelled", "missed", "dry_run", "unconfirmed"].includes(post.status);
 /** Does it wait for a person? */
 export const needsYou = (post) =>
   ["failed", "unconfirmed", "missed"].includes(post.status) || (post.status === "draft" && Boolean(post.hold));

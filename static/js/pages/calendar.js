@@ -17,6 +17,7 @@ import { platformIcon, platformLabel } from "../components/post-state.js";
 import { errorState, skeleton } from "../components/states.js";
 import { address, daysOf, dropOf, keyOf, rangeOf, readQuery, slotAt, turn } from "./calendar/plan.js";
 import { body, head } from "./calendar/view.js";
+import { needs } from "./schedule/words.js";
 
 export async function mount(main) {
   const phone = matchMedia("(max-width: 719px)");
@@ -158,7 +159,7 @@ export async function mount(main) {
         <p>${item.skipped ? "This one time is left out." : item.active === false ? "The task is switched off, so nothing will happen." : past ? "The task was due here." : "The scheduled task will do this by itself; there is no post yet."} ${item.note ?? ""}</p>
         <p class="row">${item.characterName ?? ""}${(item.platforms ?? []).map((p) => html`<span class="badge badge-neutral">${platformIcon(p)}<span>${platformLabel(p)}</span></span>`)}${item.dryRun && html`<span class="badge post-dry">${icon("eye")}<span>Dry run</span></span>`}</p>
         <p class="small muted">A rule keeps its times, so it cannot be dragged. Leave out this one time, or change the rule.</p></div>`,
-      footer: html`<a class="btn" href="/schedule.html?edit=${encodeURIComponent(item.taskId)}">${icon("edit")}Edit rule</a><span class="spacer"></span>${!past && item.slot !== undefined && html`<button type="button" class="btn btn-primary" data-skip>${icon(item.skipped ? "undo" : "off")}${item.skipped ? "Do it after all" : "Skip this time"}</button>`}`,
+      footer: html`<a class="btn" href="/schedule.html?edit=${encodeURIComponent(item.taskId)}">${icon("edit")}Edit rule</a><span class="spacer"></span>${!past && item.slot !== undefined && html`<button type="button" class="btn btn-primary" data-skip data-needs="${needs({ type: item.taskType })}">${icon(item.skipped ? "undo" : "off")}${item.skipped ? "Do it after all" : "Skip this time"}</button>`}`,
       onOpen: (d) => (d.querySelector("[data-skip]") ?? d.querySelector("a.btn"))?.focus(),
     });
     dialog.querySelector("[data-skip]")?.addEventListener("click", (event) =>

@@ -26,6 +26,7 @@ export async function mount(main) {
     error = null,
     loaded = false,
     run = 0,
+    newest = Promise.resolve(),
     current = "",
     dialogId = "",
     platforms = [
@@ -71,7 +72,9 @@ export async function mount(main) {
 
   // ---------------------------------------------------------------- loading
 
-  async function load({ append = false, limit = PAGE } = {}) {
+  /** The newest list is the one that counts: whoever asked for an older one waits for it, too. */
+  const load = (wanted) => (newest = loadList(wanted));
+  async function loadList({ append = false, limit = PAGE } = {}) {
     if (state.tab === "outbox") return Promise.all([outbox.load(), loadCounts()]);
     const mine = (run += 1);
     try {
@@ -83,7 +86,7 @@ export async function mount(main) {
             : api.get("/api/posts", { query: { ...query, limit: Math.min(200, limit), cursor: append ? cursors[i] : null } }),
         ),
       );
-      if (mine !== run) return undefined;
+      if (mine !== run) return newest;
       cursors = answers.map((a) => a?.nextCursor ?? null);
       const fresh = merged(answers.map((a) => a?.items ?? []));
       const known = new Set(append ? rows.map((p) => p.id) : []);
@@ -94,7 +97,7 @@ export async function mount(main) {
       error = null;
       loaded = true;
     } catch (problem) {
-      if (mine !== run) return undefined;
+      if (mine !== run) return newest;
       error = problem;
       if (rows.length) toast.error(problem);
     }

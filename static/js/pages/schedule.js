@@ -102,7 +102,7 @@ export async function mount(main) {
       ${!state?.paused && html`<button type="button" class="btn sc-stopbtn" data-action="pause" data-needs="publish">${icon("stop")}<span>Stop everything</span></button>`}
       <button type="button" class="btn" popovertarget="sc-chars" aria-haspopup="menu">${icon("characters")}<span>Stop one</span></button>
       <div id="sc-chars" popover class="popover menu" role="menu" aria-label="Stop one character" data-align="end">${session.known.map((c) => html`<button type="button" role="menuitemcheckbox" aria-checked="${String(Boolean(state?.characters?.[c.id]))}" data-action="${state?.characters?.[c.id] ? "resume" : "pause"}" data-id="${c.id}">${avatar(c, "s")}<span>${c.name}</span>${state?.characters?.[c.id] ? html`<span class="badge badge-warn">${icon("pause")}Stopped</span>` : ""}</button>`)}${!session.known.length && html`<p class="menu-note">There is no character yet.</p>`}</div>
-      <button type="button" class="btn" data-action="run-all" ${attrs({ disabled: !active || Boolean(state?.paused) })}>${icon("play")}<span>Run all</span></button>
+      <button type="button" class="btn" data-action="run-all" data-needs="publish" ${attrs({ disabled: !active || Boolean(state?.paused) })}>${icon("play")}<span>Run all</span></button>
       <button type="button" class="btn btn-primary" data-action="new" data-needs="publish" title="New (n)">${icon("plus")}New task</button>`,
     );
     bar.tabs = [

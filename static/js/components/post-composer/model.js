@@ -140,12 +140,6 @@ export function ratiosOf(platforms, infos) {
 export const canStory = (form, infos) =>
   form.mediaIds.length <= 1 && form.platforms.every((p) => infos.find((i) => i.name === p)?.kinds?.includes("story"));
 
-/** "4:5" → 0.8. @returns {number|null} */
-export function ratioValue(text) {
-  const [w, h] = String(text ?? "").split(":").map(Number);
-  return w > 0 && h > 0 ? w / h : null;
-}
-
 // ---------------------------------------------------------------- what is sent
 
 /**

@@ -21,6 +21,7 @@ import {
   lookFields,
   narrativeRows,
   profileFields,
+  sameModel,
   SECRETS,
   storyFields,
 } from "./fields.js";
@@ -415,7 +416,7 @@ export function showCharacter(root, id, owner) {
       },
       "add-lora": () => {
         syncLists();
-        const free = owner.models()?.loras?.find((l) => !loras.some((u) => u.name === l.name));
+        const free = owner.models()?.loras?.find((l) => !loras.some((u) => sameModel(u.name, l.name)));
         loras.push({ name: free?.name ?? "", strength: 1 });
         paintLists();
         dirty.check();

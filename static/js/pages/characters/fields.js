@@ -86,7 +86,7 @@ export const loraRows = (uses, models) => html`<fieldset class="stack-2" id="lor
   <div><button type="button" class="btn btn-small" data-action="add-lora">${icon("plus")}Add LoRA</button></div></fieldset>`;
 
 function loraOptions(models, current) {
-  const options = (models?.loras ?? []).map((l) => ({ value: l.name, label: l.name }));
+  const options = (models?.loras ?? []).map((l) => ({ value: sameModel(l.name, current) ? current : l.name, label: l.name }));
   if (!options.some((o) => o.value === current))
     options.unshift({ value: current, label: current ? (models ? `${current} (not available)` : current) : "Choose…" });
   return options;

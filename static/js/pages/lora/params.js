@@ -178,6 +178,8 @@ export function toText(wish) {
   return JSON.stringify(out, null, 2);
 }
 
+/** The config in a run's folder names its folders by whole paths; the form by their names. */
+const lastName = (text) => (/^([a-z]:)?[\\/]/i.test(text ?? "") ? text.split(/[\\/]/).filter(Boolean).at(-1) : text);
 const camel = (key) => key.replace(/_([a-z0-9])/g, (_all, letter) => letter.toUpperCase());
 const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -199,7 +201,7 @@ export function fromText(text) {
     const name = camel(key);
     if (value === null || value === undefined || DECIDED.has(name)) return;
     if (!inside && TOP.includes(name)) {
-      if (typeof value === "string") wish[name] = value;
+      if (typeof value === "string") wish[name] = name === "baseModel" ? lastName(value) : value;
       else problems.push(`${name} must be text.`);
     } else if (!inside && name === "params") {
       if (!isObject(value)) problems.push("params must be an object.");
@@ -221,6 +223,7 @@ export function fromText(text) {
     const found = parse(field, textOf(field, value));
     if (found.message) return void problems.push(`${name}: ${found.message}`);
     if (field.kind === "choice" && !field.options.some(([key]) => key === value)) return void problems.push(`${name} must be one of ${field.options.map(([key]) => key).join(", ")}.`);
+    if (name === "priorFolder") found.value = lastName(found.value);
     if (found.value !== null && !(Array.isArray(found.value) && !found.value.length)) wish.params = setIn(wish.params, name, found.value);
   };
   for (const [key, value] of Object.entries(data)) take(key, value, false);

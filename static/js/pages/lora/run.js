@@ -29,7 +29,7 @@ function head(run) {
   const preset = PRESETS.find((p) => p.key === run.preset)?.label;
   const took = run.startedAt && run.finishedAt ? (Date.parse(run.finishedAt) - Date.parse(run.startedAt)) / 1000 : null;
   return html`<div class="page-head"><a class="icon-btn" href="/lora.html?tab=runs" data-action="run-back" aria-label="All runs" title="All runs">${icon("arrow-left")}</a><div class="lo-run-title"><h2>${run.name}</h2><p class="small muted">${[run.characterName, run.trainingData, run.baseModel, preset].filter(Boolean).join(" · ")}</p></div>${statusBadge(state.status, state.label)}<span class="spacer"></span>
-    ${Object.keys(ACTS)
+    ${run.lora && run.characterId && run.status === "completed" && html`<a class="btn btn-primary" href="/studio.html?character=${encodeURIComponent(run.characterId)}" data-key="draw">${icon("studio")}Draw with it</a>`}${Object.keys(ACTS)
       .filter((a) => run.actions?.includes(a))
       .map((a) => html`<button type="button" class="btn ${a === "resume" ? "btn-primary" : ["delete", "cancel"].includes(a) ? "btn-ghost is-danger" : ""}" data-key="${a}" data-action="run-do" data-needs="write" data-act="${a}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>${["resume", "retry"].includes(a) && canEdit(run) && html`<button type="button" class="btn" data-key="edit" data-action="run-edit" data-needs="write">${icon("edit")}${a === "resume" ? "Edit and resume" : "Edit and start again"}</button>`}`)}</div>
     ${(state.text || run.message) && active && html`<p class="lo-state-text" role="status">${state.text || (run.step ? "" : run.message)}</p>`}
@@ -89,6 +89,14 @@ export function runView(root, page) {
     samples = samplesSection(root.querySelector(".lo-run-samples"));
     log = logSection(root.querySelector(".lo-run-log"), () => run && { logUrl: run.logUrl, active: ACTIVE.has(run.status) });
   }
+  /** Pictures stand under the curve while it trains, and before the report when there is something to see. */
+  function place() {
+    const panel = root.querySelector(".lo-run-samples");
+    const up = !ACTIVE.has(run.status) && run.samples?.length > 0;
+    if (up === panel.parentElement.matches(".lo-run-page")) return;
+    if (up) root.querySelector(".lo-report-slot").before(panel);
+    else root.querySelector(".lo-columns > div").append(panel);
+  }
   function paintHead() {
     render(root.querySelector(".lo-head"), head(run));
   }
@@ -114,7 +122,8 @@ export function runView(root, page) {
     render(root.querySelector(".lo-run-more"), warnings(run));
     root.querySelector(".lo-run-more").hidden = !run.warnings?.length;
     render(root.querySelector(".lo-run-settings"), settings(run));
-    samples.show(run.samples, ACTIVE.has(run.status));
+    place();
+    samples.show(run.samples, { active: ACTIVE.has(run.status), checkpoints: run.checkpoints ?? [], usedStep: run.lora ? run.result?.step : null });
     paintChart();
     log.read();
   }

@@ -6,13 +6,14 @@ import { statusBadge } from "../../components/status-badge.js";
 import { busy, debounce, onAction, render } from "../../dom.js";
 import { ago, bytes, number, plural } from "../../format.js";
 import { attrs, html, icon } from "../../html.js";
-import { stream } from "../../jobs.js";
+import { runNext, stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { session } from "../../session.js";
 import { PRESETS } from "./params.js";
-import { ACTIVE, actLabel, ACTS, fraction, progressLine, stateOf, troubleOf } from "./words.js";
+import { ACTIVE, actLabel, ACTS, fraction, progressLine, resultLine, stateOf, troubleOf } from "./words.js";
 
 const PAGE = 30;
+const LANE = "gpu"; // where trainings and drawings take turns
 const runUrl = (id, more = "") => `/api/lora/train/${encodeURIComponent(id)}${more}`;
 const presetLabel = (key) => PRESETS.find((p) => p.key === key)?.label ?? key ?? "";
 
@@ -45,6 +46,11 @@ export async function act(run, name) {
       location.assign(`/lora.html?tab=train&clone=${encodeURIComponent(id)}`);
       return null;
     }
+    if (name === "next") {
+      await runNext(id);
+      toast.success(ACTS.next.said);
+      return true;
+    }
     if (name === "cancel") {
       const keep = await askKeep(run);
       if (!keep) return null;
@@ -70,6 +76,7 @@ export async function act(run, name) {
 
 export const bar = (run) => {
   const f = fraction(run);
+  if (run.status === "running" && !run.step) return html`<progress max="1" aria-label="${run.name}: starting"></progress>`;
   return ACTIVE.has(run.status) && f !== null ? html`<progress max="1" value="${f}" aria-label="${run.name}: ${Math.floor(f * 100)} %"></progress>` : "";
 };
 
@@ -77,11 +84,12 @@ function row(run) {
   const state = stateOf(run);
   const trouble = troubleOf(run);
   return html`<li class="card lo-run" data-key="${run.taskId}" data-id="${run.taskId}">
-    <div class="lo-run-main"><div class="row"><h3><a href="/lora.html?run=${encodeURIComponent(run.taskId)}" data-action="run-open" data-id="${run.taskId}">${run.name}</a></h3>${statusBadge(state.status, state.label)}</div>
+    <a class="lo-run-picture" href="/lora.html?run=${encodeURIComponent(run.taskId)}" data-action="run-open" data-id="${run.taskId}" tabindex="-1" aria-hidden="true">${run.coverUrl ? html`<img src="${run.coverUrl}" alt="" loading="lazy" decoding="async">` : icon("layers")}</a>
+    <div class="lo-run-main"><div class="row"><h2><a href="/lora.html?run=${encodeURIComponent(run.taskId)}" data-action="run-open" data-id="${run.taskId}">${run.name}</a></h2>${statusBadge(state.status, state.label)}</div>
     <p class="small muted">${[run.characterName, run.trainingData, run.baseModel, presetLabel(run.preset)].filter(Boolean).join(" · ")}</p>
     ${bar(run)}
-    <p class="small">${trouble ? html`<span class="lo-why">${trouble.detail}</span>` : run.status === "completed" ? html`${run.lora ? html`Made <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a>` : "Finished"}` : (run.status === "queued" || !run.step) && ACTIVE.has(run.status) ? state.text || run.message : progressLine(run)}</p></div>
-    <div class="lo-run-side"><span class="small muted nowrap">${ago(run.finishedAt ?? run.startedAt ?? run.createdAt)}</span><div class="row">${["pause", "resume", "retry", "cancel"].filter((a) => run.actions?.includes(a)).map((a) => html`<button type="button" class="btn btn-small" data-key="${a}" data-action="run-act" data-id="${run.taskId}" data-act="${a}" aria-label="${actLabel(a, run)}: ${run.name}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>`)}</div></div></li>`;
+    <p class="small">${trouble ? html`<span class="lo-why">${trouble.detail}</span>` : run.status === "completed" ? html`${run.lora ? html`Made <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a> · ` : ""}${resultLine(run)}` : (run.status === "queued" || !run.step) && ACTIVE.has(run.status) ? state.text || run.message : progressLine(run)}</p></div>
+    <div class="lo-run-side"><span class="small muted nowrap">${ago(run.finishedAt ?? run.startedAt ?? run.createdAt)}</span><div class="row">${["next", "pause", "resume", "retry", "cancel"].filter((a) => run.actions?.includes(a)).map((a) => html`<button type="button" class="btn btn-small" data-key="${a}" data-action="run-act" data-id="${run.taskId}" data-act="${a}" aria-label="${actLabel(a, run)}: ${run.name}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>`)}</div></div></li>`;
 }
 
 /** @param {HTMLElement} root @param {{open: (id: string) => void, counts: (active: number) => void}} page */
@@ -130,9 +138,14 @@ export function runsTab(root, page) {
     rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond };
     return root.hidden ? undefined : paint();
   });
+  const seen = new Map(); // what was last heard of each task of the trainings' lane: what waits depends on all of them
   stream.on("task.updated", (task) => {
-    const known = rows.find((r) => r.taskId === (task.taskId ?? task.id));
-    if (task.kind === "train_lora" && known?.status !== task.status) again();
+    const id = task.taskId ?? task.id;
+    const now = `${task.status} ${task.turn ?? 0}`;
+    const moved = task.lane === LANE && seen.has(id) && seen.get(id) !== now && rows.some((r) => r.status === "queued");
+    if (task.lane === LANE) seen.set(id, now);
+    const known = rows.find((r) => r.taskId === id);
+    if (moved || (task.kind === "train_lora" && known?.status !== task.status)) again();
   });
   stream.on("snapshot", again);
   document.addEventListener("session:character", () => {

@@ -58,18 +58,29 @@ function enlarge(items, index) {
 export function samplesSection(root) {
   let grid = gridOf([]),
     at = null, // null: the newest
-    other = "",
+    other = null, // a step's number or "" for nothing; null: what it was like before, once the run has ended
     all = false,
-    running = false;
+    running = false,
+    points = [],
+    used = null; // step of the LoRA that went onto the shelf
 
   const step = () => (at !== null && grid.steps.includes(at) ? at : grid.steps.at(-1));
   const cell = (prompt, s) => {
     const sample = grid.at(s, prompt.key);
     return sample
       ? html`<button type="button" class="lo-sample" data-action="sample-open" data-step="${s}" data-prompt="${prompt.key}" aria-label="${stepName(s)}: ${prompt.prompt}. Open large"><img src="${sample.fileUrl}" alt="" loading="lazy" decoding="async"></button>`
-      : html`<span class="lo-sample is-missing small muted">not drawn</span>`;
+      : html`<span class="lo-sample is-missing small muted">${running && s === grid.steps.at(-1) ? "being drawn" : "not drawn"}</span>`;
   };
   const title = (p) => html`<span class="clamp-2">${p.prompt || "(no words)"}</span><span class="small muted">${p.withTrigger ? "" : "without the trigger word · "}seed ${p.seed}</span>`;
+
+  /** What can be done with the LoRA of a step: it is used here, not looked for among the checkpoints. */
+  function pointOf(now) {
+    if (!now || !points.length) return "";
+    const nearest = points.reduce((best, c) => (Math.abs(c.step - now) < Math.abs(best.step - now) ? c : best));
+    if (nearest.step === now && now === used) return html`<p class="small muted lo-step-use">The LoRA on the shelf is the one of this step.</p>`;
+    const use = html`<button type="button" class="btn btn-small" data-action="point-use" data-needs="write" data-step="${nearest.step}">Use step ${number(nearest.step)}</button>`;
+    return html`<p class="row small lo-step-use">${nearest.step === now ? "" : html`<span class="muted">The nearest checkpoint that was kept is step ${number(nearest.step)}.</span>`}${use}</p>`;
+  }
 
   function paint() {
     if (!grid.steps.length) {
@@ -78,7 +89,8 @@ export function samplesSection(root) {
     }
     const now = step();
     const i = grid.steps.indexOf(now);
-    const against = other !== "" && grid.steps.includes(Number(other)) ? Number(other) : null;
+    const wanted = other ?? (running || now === 0 || !grid.steps.includes(0) ? "" : 0);
+    const against = wanted !== "" && grid.steps.includes(Number(wanted)) ? Number(wanted) : null;
     render(
       root,
       html`<header class="panel-head"><h2>Samples</h2><div class="segmented" role="group" aria-label="View"><button type="button" data-action="samples-view" data-value="" aria-pressed="${String(!all)}">${icon("image")}One step</button><button type="button" data-action="samples-view" data-value="all" aria-pressed="${String(all)}">${icon("grid")}All steps</button></div></header>
@@ -87,7 +99,7 @@ export function samplesSection(root) {
           ? html`<div class="lo-matrix" tabindex="0" role="region" aria-label="Samples of all steps"><table><thead><tr><th scope="col"><span class="visually-hidden">Prompt</span></th>${grid.steps.map((s) => html`<th scope="col" class="small nowrap">${s === 0 ? "Before" : number(s)}</th>`)}</tr></thead><tbody>${grid.prompts.map((p) => html`<tr data-key="${p.key}"><th scope="row" class="small">${title(p)}</th>${grid.steps.map((s) => html`<td>${cell(p, s)}</td>`)}</tr>`)}</tbody></table></div>`
           : html`<div class="lo-steps"><button type="button" class="icon-btn" data-action="sample-step" data-by="-1" aria-label="Earlier samples" ${attrs({ disabled: i <= 0 })}>${icon("arrow-left")}</button><input type="range" min="0" max="${Math.max(0, grid.steps.length - 1)}" step="1" value="${i}" data-samples="at" aria-label="Step of the samples" aria-valuetext="${stepName(now)}" ${attrs({ disabled: grid.steps.length < 2 })}><button type="button" class="icon-btn" data-action="sample-step" data-by="1" aria-label="Later samples" ${attrs({ disabled: i >= grid.steps.length - 1 })}>${icon("arrow-right")}</button><strong class="lo-step-name" role="status">${stepName(now)}</strong>
           <label class="lo-against small">Beside it <select data-samples="other"><option value="">nothing</option>${grid.steps.map((s) => html`<option ${attrs({ value: s, selected: s === against })}>${stepName(s)}</option>`)}</select></label></div>
-          <ul class="lo-samples ${against === null ? "" : "is-pair"}">${grid.prompts.map((p) => html`<li data-key="${p.key}"><div class="lo-pair">${against !== null && html`<figure>${cell(p, against)}<figcaption class="small muted">${stepName(against)}</figcaption></figure>`}<figure>${cell(p, now)}${against !== null && html`<figcaption class="small muted">${stepName(now)}</figcaption>`}</figure></div><p class="lo-prompt small">${title(p)}</p></li>`)}</ul>`
+          <ul class="lo-samples ${against === null ? "" : "is-pair"}">${grid.prompts.map((p) => html`<li data-key="${p.key}"><div class="lo-pair">${against !== null && html`<figure>${cell(p, against)}<figcaption class="small muted">${stepName(against)}</figcaption></figure>`}<figure>${cell(p, now)}${against !== null && html`<figcaption class="small muted">${stepName(now)}</figcaption>`}</figure></div><p class="lo-prompt small">${title(p)}</p></li>`)}</ul>${pointOf(now)}`
       }`,
     );
     const slider = root.querySelector("[data-samples=at]");
@@ -118,9 +130,11 @@ export function samplesSection(root) {
     },
   });
   return {
-    show(samples, active) {
+    show(samples, { active, checkpoints, usedStep }) {
       grid = gridOf(samples ?? []);
       running = active;
+      points = checkpoints;
+      used = usedStep;
       paint();
     },
   };

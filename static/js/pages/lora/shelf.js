@@ -31,7 +31,7 @@ export function shelfTab(root) {
     const sample = pictures.get(l.name);
     return html`<li class="card lo-lora ${url.get("lora") === l.name ? "is-marked" : ""}" data-key="${l.name}">
       <div class="lo-lora-picture">${sample ? html`<img src="${sample.fileUrl}" alt="Sample: ${sample.prompt}" loading="lazy">` : icon("layers")}</div>
-      <div class="lo-lora-main"><div class="row"><h3>${l.name}</h3>${l.familyLabel && html`<span class="badge badge-neutral">${l.familyLabel}</span>`}</div>
+      <div class="lo-lora-main"><div class="row"><h2>${l.name}</h2>${l.familyLabel && html`<span class="badge badge-neutral">${l.familyLabel}</span>`}</div>
       ${l.note && html`<p class="small lo-problem">${icon("alert")}<span>${l.note}</span></p>`}
       ${l.description && html`<p class="small clamp-2">${l.description}</p>`}
       <p class="row lo-words">${l.triggerWord ? html`<button type="button" class="chip mono" data-action="lora-copy" data-text="${l.triggerWord}" aria-label="Copy the trigger word ${l.triggerWord}">${icon("copy")}${l.triggerWord}</button>` : html`<span class="small muted">no trigger word</span>`}${(l.tags ?? []).map((t) => html`<span class="chip">${icon("tag")}${t}</span>`)}</p>

@@ -14,6 +14,7 @@ import { DEFAULT_PRESET, FIELDS, fromText, groupOf, parse, PRESETS, setIn, toBod
 import { picturesSection } from "./pictures.js";
 import { factsOf, fixOf, isNote, pieces } from "./words.js";
 
+const DEMO = "demo"; // the drawn character that comes with the app, in training_data/
 const kept = draft("lora-train");
 const fresh = () => ({ characterId: "", datasetId: "", trainingData: "", baseModel: "", name: "", triggerWord: "", params: { preset: DEFAULT_PRESET } });
 
@@ -102,7 +103,7 @@ export function trainTab(root, page) {
     const blocked = whyNot();
     if (failed && !options) render(side, errorState(failed, { title: "The page could not be loaded", action: "reload" }));
     else if (!options || (!estimate && thinking)) render(side, html`<section class="panel">${skeleton("lines", 8)}</section>`);
-    else if (!sourceOf(wish) && !problem) render(side, html`<section class="panel">${emptyState({ icon: "image", title: "Begin with pictures", text: "Drop 10 to 30 pictures of one character, or choose a training set. What the training will need is shown here before it starts.", compact: true })}</section>`);
+    else if (!sourceOf(wish) && !problem) render(side, html`<section class="panel">${emptyState({ icon: "image", title: "Begin with pictures", text: "Drop 10 to 30 pictures of one character, or choose a training set. What the training will need is shown here before it starts.", action: (sets ?? []).some((s) => s.name === DEMO) ? { label: "Try the demo pictures", action: "use-demo", icon: "image" } : undefined, compact: true })}</section>`);
     else if (problem)
       render(
         side,
@@ -300,6 +301,11 @@ export function trainTab(root, page) {
 
   // ---------------------------------------------------------------- wiring
 
+  function say(name, value) {
+    wish = { ...wish, [name]: value };
+    auto = { ...auto, [name]: false };
+    changed({ now: true });
+  }
   function openGroup(key) {
     if (!key) return;
     $(".lo-advanced").open = true;
@@ -347,9 +353,10 @@ export function trainTab(root, page) {
   onAction(root, {
     reload: () => load(),
     again: () => ask(),
-    "use-name": (_e, el) => {
-      wish = { ...wish, name: el.dataset.value };
-      auto = { ...auto, name: false };
+    "use-name": (_e, el) => say("name", el.dataset.value),
+    "use-trigger": (_e, el) => say("triggerWord", el.dataset.value),
+    "use-demo": () => {
+      wish = { ...wish, ...fromSource(DEMO) };
       changed({ now: true });
     },
     focus: (_e, el) => form.elements[el.dataset.value]?.focus(),

@@ -11,8 +11,8 @@ export function stateOf(run) {
   if (run.status === "running" && run.pausing) return { status: "running", label: "Pausing", text: "It finishes its step, saves its state and frees the memory." };
   if (run.status === "running" && run.stale) return { status: "warning", label: "No sign of life", text: "The trainer has said nothing for a while. It may be busy; if it does not come back it is ended, and the run can be resumed." };
   const known = {
-    queued: ["Waiting", "It starts when the work before it is done."],
-    running: [run.step ? "Training" : "Starting", run.step ? "" : (PHASES[run.phase] ?? run.message ?? "")],
+    queued: ["Waiting", run.ahead ? `${plural(run.ahead, "task")} ${run.ahead === 1 ? "waits" : "wait"} before it.` : "It starts when the work before it is done."],
+    running: [run.step ? "Training" : "Starting", run.step ? "" : PHASES[run.phase] || run.message || "The trainer is starting. That takes up to a minute."],
     paused: ["Paused", "Its state is saved and the memory is free. Resume goes on from here."],
     completed: ["Finished", ""],
     failed: ["Failed", ""],
@@ -65,6 +65,12 @@ export function progressLine(run) {
   return parts.join(" · ");
 }
 
+/** What a finished run is remembered by: how long it trained and what the check said. */
+export function resultLine(run) {
+  const v = run.validation ?? {};
+  return [plural(run.step ?? 0, "step"), v.best !== null && against(v.best, v.base) && `held-out loss ${against(v.best, v.base)}`].filter(Boolean).join(" · ");
+}
+
 /** Why it ended, and what to try: {detail, remedy} of a run that did not end well, else null. */
 export function troubleOf(run) {
   if (run.status === "interrupted")
@@ -74,6 +80,9 @@ export function troubleOf(run) {
   return { detail: run.error?.detail || run.error?.error || "The training failed.", remedy };
 }
 
+/** An estimate says no seconds that it cannot know: "about 45 s", "about 12 min", "about 2 h 10 min". */
+export const roughly = (seconds) => `about ${duration(seconds < 60 ? Math.max(5, Math.round(seconds / 5) * 5) : Math.round(seconds / 60) * 60).replace(" 00 s", "").replace(" 00 min", "")}`;
+
 /** The facts beside the form: [label, value, note][] from an estimate. */
 export function factsOf(e) {
   const rows = [];
@@ -81,7 +90,7 @@ export function factsOf(e) {
   rows.push(["Pictures", `${number(e.trained)}`, held]);
   rows.push(["Shown each", `${number(e.shownPerPicture, 1)} times`, e.stepsPerEpoch ? `${plural(e.stepsPerEpoch, "step")} for all of them once` : ""]);
   rows.push(["Steps", number(e.steps), `${number(e.trained)} pictures × ${number(e.shownPerPicture, 1)} ÷ ${(e.config?.batchSize ?? 1) * (e.config?.gradientAccumulation ?? 1)} per step`]);
-  rows.push(["Time", e.time?.seconds ? `about ${duration(e.time.seconds)}` : "not known yet", e.time?.detail ?? ""]);
+  rows.push(["Time", e.time?.seconds ? roughly(e.time.seconds) : "not known yet", e.time?.detail ?? ""]);
   const m = e.memory ?? {};
   const where = m.on === "gpu" ? "on the graphics card" : "of main memory";
   rows.push(["Memory", m.neededBytes ? `about ${bytes(m.neededBytes)}` : "–", m.freeBytes ? `${bytes(m.freeBytes)} ${where} free${m.totalBytes ? ` of ${bytes(m.totalBytes)}` : ""}` : where]);
@@ -95,6 +104,7 @@ export function fixOf(check) {
     {
       captions_missing: { label: "Write captions", act: "show-problem", value: "no_caption" },
       no_captions: { label: "Write captions", act: "show-problem", value: "no_caption" },
+      other_trigger: { label: `Use ${check.word}`, act: "use-trigger", value: check.word },
       no_trigger: { label: "Give a trigger word", act: "focus", value: "triggerWord" },
       too_small: { label: "Show them", act: "show-problem", value: "upscaled" },
       heavy_crop: { label: "Show them", act: "show-problem", value: "heavy_crop" },
@@ -141,6 +151,7 @@ export function pieces(files, size = 12) {
 
 /** What can be done with a run, in the order of the buttons. */
 export const ACTS = {
+  next: { label: "Run next", icon: "chevron-up", said: "It runs next" },
   pause: { label: "Pause", icon: "pause", said: "It pauses after this step" },
   resume: { label: "Resume", icon: "play", said: "The run goes on" },
   retry: { label: "Start again", icon: "refresh", said: "The run starts again" },

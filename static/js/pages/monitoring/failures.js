@@ -5,7 +5,7 @@ import { debounce, render } from "../../dom.js";
 import { ago, dateTime, words } from "../../format.js";
 import { stream } from "../../jobs.js";
 import { session } from "../../session.js";
-import { taskId } from "../../tasks.js";
+import { taskId, taskNeeds } from "../../tasks.js";
 
 const FAILED = ["failed", "interrupted"];
 const SHOWN = 3;
@@ -21,7 +21,7 @@ export function failuresSection(root) {
       items.length
         ? html`<section class="panel" aria-label="Recent failures"><header class="panel-head"><h2>Recent failures</h2>${total > items.length && html`<button type="button" class="btn btn-ghost btn-small" data-action="all-failed">All failed tasks${icon("arrow-right")}</button>`}</header>
           <ul class="mo-queue mo-failures">${items.map((t) => html`<li data-key="${taskId(t)}"><span class="mo-dot is-bad">${icon(t.status === "failed" ? "error" : "alert", words(t.status))}</span><div><button type="button" class="mo-link" data-action="task" data-id="${taskId(t)}">${name(t)}</button>${t.error && html`<span class="small">${t.error.detail}${t.error.remedy && html` <span class="muted">${t.error.remedy}</span>`}</span>`}<span class="small muted" title="${dateTime(t.finishedAt)}">${words(t.kind)} · ${words(t.status).toLowerCase()} ${ago(t.finishedAt ?? t.createdAt)}</span></div>
-            <span class="row mo-held-actions">${session.can("admin") && html`<a class="btn btn-small btn-ghost" href="/monitoring.html?tab=logs&taskId=${encodeURIComponent(taskId(t))}" aria-label="Log of ${name(t)}">Log</a>`}<button type="button" class="btn btn-small" data-action="retry-task" data-needs="write" data-id="${taskId(t)}" aria-label="Run ${name(t)} again">${icon("refresh")}Run again</button></span></li>`)}</ul></section>`
+            <span class="row mo-held-actions">${session.can("admin") && html`<a class="btn btn-small btn-ghost" href="/monitoring.html?tab=logs&taskId=${encodeURIComponent(taskId(t))}" aria-label="Log of ${name(t)}">Log</a>`}<button type="button" class="btn btn-small" data-action="retry-task" data-needs="${taskNeeds(t)}" data-id="${taskId(t)}" aria-label="Run ${name(t)} again">${icon("refresh")}Run again</button></span></li>`)}</ul></section>`
         : html``,
     );
   }

@@ -4,7 +4,7 @@ import { html, icon } from "../../html.js";
 import { onAction, render } from "../../dom.js";
 import { dateTime, duration, percent, ofTotal, number, words, eta } from "../../format.js";
 import { stream } from "../../jobs.js";
-import { isFinished, taskId } from "../../tasks.js";
+import { isFinished, taskId, taskNeeds } from "../../tasks.js";
 import { openDialog } from "../../components/confirm-dialog.js";
 import { taskHref } from "../../components/job-progress.js";
 import { statusBadge } from "../../components/status-badge.js";
@@ -31,7 +31,7 @@ function view(t) {
   ];
   const href = taskHref(t);
   return html`<div class="row">${statusBadge(t.status)}${t.quarantined && html`<span class="badge badge-bad">${icon("alert")}Quarantined</span>`}<span class="spacer"></span>
-      ${!isFinished(t) && html`<button type="button" class="btn btn-small" data-action="cancel" data-needs="write" aria-busy="${String(Boolean(t.cancelRequested))}">${icon("x")}${t.cancelRequested ? "Stopping…" : "Cancel"}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="btn btn-small" data-action="retry" data-needs="write">${icon("refresh")}Run again</button>`}${href && t.status === "completed" && html`<a class="btn btn-small" href="${href}">${icon("image")}Show the result</a>`}</div>
+      ${!isFinished(t) && html`<button type="button" class="btn btn-small" data-action="cancel" data-needs="${taskNeeds(t)}" aria-busy="${String(Boolean(t.cancelRequested))}">${icon("x")}${t.cancelRequested ? "Stopping…" : "Cancel"}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="btn btn-small" data-action="retry" data-needs="${taskNeeds(t)}">${icon("refresh")}Run again</button>`}${href && t.status === "completed" && html`<a class="btn btn-small" href="${href}">${icon("image")}Show the result</a>`}</div>
     ${t.status === "running" && html`<div class="stack-1"><progress max="1" ${t.total ? html`value="${t.progress}"` : ""} aria-label="Progress"></progress><p class="small muted">${[t.message, t.total && ofTotal(t.done, t.total), t.total && percent(t.progress), eta(t.etaSeconds)].filter(Boolean).join(" · ")}</p></div>`}
     ${t.quarantined && html`<p class="mo-error">It ended the program that ran it twice, so it is kept from starting by itself. Run it again when the cause is gone.</p>`}
     ${t.error && t.status !== "cancelled" && html`<div class="mo-error" role="note"><strong>${t.error.detail ?? t.error.error}</strong>${t.error.remedy && html`<p>${t.error.remedy}</p>`}<p class="small muted">${t.error.code}</p></div>`}

@@ -5,7 +5,7 @@ import { busy, debounce, render } from "../../dom.js";
 import { ago, dateTime, duration, eta, number, ofTotal, percent, plural, words } from "../../format.js";
 import { cancel, retry, stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
-import { isFinished, taskId } from "../../tasks.js";
+import { isFinished, taskId, taskNeeds } from "../../tasks.js";
 import { session } from "../../session.js";
 import { statusBadge } from "../../components/status-badge.js";
 import { emptyState, errorState, skeleton } from "../../components/states.js";
@@ -54,7 +54,7 @@ const columns = [
     label: "",
     align: "end",
     render: (t) =>
-      html`<span class="mo-actions">${!isFinished(t) && html`<button type="button" class="icon-btn" data-action="cancel-task" data-needs="write" data-id="${taskId(t)}" aria-label="Cancel ${t.title || words(t.kind)}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-action="retry-task" data-needs="write" data-id="${taskId(t)}" aria-label="Run ${t.title || words(t.kind)} again" title="Run again">${icon("refresh")}</button>`}<button type="button" class="icon-btn" data-action="task" data-id="${taskId(t)}" aria-label="Details and log of ${t.title || words(t.kind)}" title="Details and log">${icon("list")}</button></span>`,
+      html`<span class="mo-actions">${!isFinished(t) && html`<button type="button" class="icon-btn" data-action="cancel-task" data-needs="${taskNeeds(t)}" data-id="${taskId(t)}" aria-label="Cancel ${t.title || words(t.kind)}" title="Cancel" ${attrs({ disabled: t.cancelRequested })}>${icon("x")}</button>`}${["failed", "interrupted", "cancelled"].includes(t.status) && html`<button type="button" class="icon-btn" data-action="retry-task" data-needs="${taskNeeds(t)}" data-id="${taskId(t)}" aria-label="Run ${t.title || words(t.kind)} again" title="Run again">${icon("refresh")}</button>`}<button type="button" class="icon-btn" data-action="task" data-id="${taskId(t)}" aria-label="Details and log of ${t.title || words(t.kind)}" title="Details and log">${icon("list")}</button></span>`,
   },
 ];
 

@@ -1,6 +1,6 @@
 /** What runs in each lane, and what each task that waits is waiting for. Pure. */
 import { number, plural, words } from "../../format.js";
-import { taskId } from "../../tasks.js";
+import { byTurn, taskId } from "../../tasks.js";
 
 export const nameOf = (t) => t.title || words(t.kind);
 
@@ -15,7 +15,7 @@ export function waits(active, lanes) {
   const children = new Map();
   for (const t of active) if (t.parentId) children.set(t.parentId, [...(children.get(t.parentId) ?? []), t]);
   return [...known].map(([lane, workers]) => {
-    const here = active.filter((t) => t.lane === lane).sort((a, b) => String(a.createdAt).localeCompare(String(b.createdAt)));
+    const here = active.filter((t) => t.lane === lane).sort(byTurn);
     const running = here.filter((t) => t.status === "running"),
       queued = here.filter((t) => t.status === "queued");
     const free = Math.max(0, workers - running.length);

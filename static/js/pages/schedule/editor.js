@@ -21,7 +21,7 @@ import {
   whoFields,
   zoneFields,
 } from "./fields.js";
-import { knownZone, posts, taskName } from "./words.js";
+import { knownZone, needs, posts, taskName } from "./words.js";
 
 const zonesOf = () => {
   try {
@@ -104,7 +104,7 @@ export async function editTask({ id = null, task = null, trainer = false }) {
     render(
       box,
       html`<form id="sc-form" novalidate><input type="hidden" name="schedule" value="${values.schedule}">
-      <div class="sc-part-1 stack-4">${typeField(values, { trainer })}${whoFields(values, session.known)}</div>
+      <div class="sc-part-1 stack-4">${typeField(values, { trainer, admin: session.can("admin") })}${whoFields(values, session.known)}</div>
       <section class="sc-part-when stack-3" aria-labelledby="sc-when"><h3 id="sc-when">When</h3><cron-field></cron-field><p class="field-error" id="sc-schedule-error" role="alert" hidden></p>
         ${zoneFields(values, zoneOf(values))}<datalist id="sc-zones">${zonesOf().map((z) => html`<option value="${z}"></option>`)}</datalist></section>
       <div class="sc-part-2 stack-5">
@@ -143,6 +143,7 @@ export async function editTask({ id = null, task = null, trainer = false }) {
     dirty?.stop();
     dirty = trackDirty(form());
     $("[data-action=save]").disabled = false;
+    $("[data-action=save]").dataset.needs = needs(stored ?? {});
     if (document.activeElement?.matches("[data-close]")) form().querySelector("[name=type]:checked")?.focus({ focusVisible: false });
   }
 
@@ -242,7 +243,7 @@ export async function editTask({ id = null, task = null, trainer = false }) {
   // ------------------------------------------------------------ load and save
   async function load() {
     try {
-      await session.characters();
+      await Promise.all([session.characters(), session.me()]);
       if (id) {
         const answer = await api.get(`/api/scheduler/tasks/${encodeURIComponent(id)}`, { full: true, signal });
         stored = answer.data;

@@ -2,7 +2,7 @@
 import { fieldRow } from "../../components/field-row.js";
 import { attrs, html, icon } from "../../html.js";
 import { getPath, same, setPath } from "../../forms.js";
-import { PLATFORMS, TYPES } from "./words.js";
+import { needs, PLATFORMS, TYPES } from "./words.js";
 
 export const DEFAULTS = {
   type: "generate_and_post",
@@ -86,10 +86,10 @@ const shown = (when) => attrs({ hidden: !when });
 /** @param {Record<string, any>} v formValues() */
 export const typeField = (
   v,
-  { trainer = false } = {},
+  { trainer = false, admin = true } = {},
 ) => html`<fieldset class="sc-types"><legend class="visually-hidden">What it does</legend>
   ${Object.entries(TYPES)
-    .filter(([key]) => key !== "train_lora" || trainer || v.type === key)
+    .filter(([key]) => v.type === key || ((key !== "train_lora" || trainer) && (needs({ type: key }) !== "admin" || admin)))
     .map(
       ([key, t]) =>
         html`<label class="sc-type"><input type="radio" name="type" ${attrs({ value: key, checked: v.type === key })}><span class="sc-type-icon">${icon(t.icon)}</span><span class="sc-type-text"><strong>${t.label}</strong><small class="muted">${t.text}</small></span></label>`,

@@ -8,7 +8,7 @@ import { html, icon } from "../../html.js";
 import { stream } from "../../jobs.js";
 import { dryBadge, runBadge } from "./tasks.js";
 import { results } from "./runs.js";
-import { bars, isOver, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
+import { bars, isOver, needs, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
 
 const ICONS = { ok: "ok", failed: "error", running: "play", skipped: "minus", held: "pause" };
 
@@ -34,7 +34,7 @@ function view(run, zone, now) {
     ["Id", html`<code>${run.id}</code>`],
   ];
   return html`<div class="row">${runBadge(run.status)}${run.dryRun && dryBadge()}<span class="spacer"></span>
-      ${!isOver(run) && html`<button type="button" class="btn btn-small" data-action="cancel">${icon("x")}Cancel</button>`}${["failed", "missed", "cancelled", "skipped", "completed"].includes(run.status) && html`<button type="button" class="btn btn-small" data-action="again">${icon("refresh")}Run again</button>`}${run.dryRun && html`<a class="btn btn-small" href="/content.html?tab=outbox">${icon("eye")}Outbox</a>`}</div>
+      ${!isOver(run) && html`<button type="button" class="btn btn-small" data-action="cancel" data-needs="${needs(run)}">${icon("x")}Cancel</button>`}${["failed", "missed", "cancelled", "skipped", "completed"].includes(run.status) && html`<button type="button" class="btn btn-small" data-action="again" data-needs="${needs(run)}">${icon("refresh")}Run again</button>`}${run.dryRun && html`<a class="btn btn-small" href="/content.html?tab=outbox">${icon("eye")}Outbox</a>`}</div>
     ${run.error && html`<div class="sc-problem" role="note"><strong>${run.error.detail ?? run.error.error}</strong>${run.error.remedy && html`<p>${run.error.remedy}</p>`}${run.error.code && html`<p class="small muted">${run.error.code}</p>`}</div>`}
     ${run.reason && !run.error && html`<p class="sc-reason">${icon("info")}<span>${run.reason}</span></p>`}
     ${steps.length > 0 && html`<section class="stack-2"><h3>Steps</h3><ol class="sc-steps">${steps.map((s, i) => html`<li class="is-${s.status}" data-key="step-${i}"><span class="sc-step-icon">${icon(ICONS[s.status] ?? "circle", words(s.status))}</span><div class="sc-step-text"><p><strong>${stepLabel(s.name)}</strong>${s.detail && html` <span class="muted">${s.detail}</span>`} ${stepLinks(s.data)}</p><span class="sc-bar" aria-hidden="true"><span data-left="${lines[i].left}" data-width="${lines[i].width}"></span></span></div><span class="small muted nowrap">${s.status === "skipped" ? "" : duration(took(s, now))}</span></li>`)}</ol></section>`}

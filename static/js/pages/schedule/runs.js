@@ -8,7 +8,7 @@ import { stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { session } from "../../session.js";
 import { dryBadge, runBadge } from "./tasks.js";
-import { isOver, local, LOOKS, PLATFORMS, RUN_STATES, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
+import { isOver, local, LOOKS, needs, PLATFORMS, RUN_STATES, stepLabel, took, TRIGGERS, typeLabel } from "./words.js";
 
 const PAGE = 30;
 const STEP_ICONS = { ok: "ok", failed: "error", running: "play", skipped: "minus", held: "pause" };
@@ -69,7 +69,7 @@ const columns = (zone) => [
     label: "",
     align: "end",
     render: (r) =>
-      html`<span class="sc-run-acts">${!isOver(r) && html`<button type="button" class="icon-btn" data-action="run-cancel" data-id="${r.id}" aria-label="Cancel this run" title="Cancel">${icon("x")}</button>`}${["failed", "missed", "cancelled", "skipped"].includes(r.status) && html`<button type="button" class="icon-btn" data-action="run-retry" data-id="${r.id}" aria-label="Run ${r.taskName || "it"} again" title="Run again">${icon("refresh")}</button>`}</span>`,
+      html`<span class="sc-run-acts">${!isOver(r) && html`<button type="button" class="icon-btn" data-action="run-cancel" data-needs="${needs(r)}" data-id="${r.id}" aria-label="Cancel this run" title="Cancel">${icon("x")}</button>`}${["failed", "missed", "cancelled", "skipped"].includes(r.status) && html`<button type="button" class="icon-btn" data-action="run-retry" data-needs="${needs(r)}" data-id="${r.id}" aria-label="Run ${r.taskName || "it"} again" title="Run again">${icon("refresh")}</button>`}</span>`,
   },
 ];
 

@@ -6,7 +6,7 @@ import { statusBadge } from "../../components/status-badge.js";
 import { ago, dateTime } from "../../format.js";
 import { attrs, html, icon } from "../../html.js";
 import { session } from "../../session.js";
-import { differs, lastAt, local, LOOKS, PLATFORMS, platformsOf, posts, taskName, typeLabel, TYPES } from "./words.js";
+import { differs, lastAt, local, LOOKS, PLATFORMS, needs, platformsOf, posts, taskName, typeLabel, TYPES } from "./words.js";
 
 export const runBadge = (status) => {
   const look = LOOKS[status];
@@ -25,9 +25,10 @@ export function taskRow(task, { zone, stopped, now = Date.now() }) {
   const skipped = (task.skippedSlots ?? []).filter((slot) => Date.parse(slot) > now);
   const named = Boolean(task.name?.trim());
   const menu = `sc-menu-${task.id}`;
+  const right = needs(task);
   const waits = task.active && !task.problem && !halt;
   return html`<li class="card sc-task ${task.active ? "" : "is-off"} ${task.problem ? "is-broken" : ""}" data-key="${task.id}">
-    <label class="sc-switch"><input type="checkbox" role="switch" class="switch" data-toggle="${task.id}" aria-label="${name} is active" ${attrs({ checked: task.active })}></label>
+    <label class="sc-switch"><input type="checkbox" role="switch" class="switch" data-toggle="${task.id}" data-needs="${right}" aria-label="${name} is active" ${attrs({ checked: task.active })}></label>
     <div class="sc-what">${character ? avatar(character, "m") : html`<span class="avatar avatar-m" aria-hidden="true">${icon(TYPES[task.type]?.icon ?? "clock")}</span>`}
       <div class="sc-names"><h3><button type="button" class="sc-link" data-action="edit" data-id="${task.id}">${task.name?.trim() || typeLabel(task.type)}</button></h3>
       <p class="small muted sc-meta">${named && html`<span>${icon(TYPES[task.type]?.icon ?? "clock")}${typeLabel(task.type)}</span>`}${task.characterName && html`<span>${task.characterName}</span>`}${posts(task) && platforms.length > 0 && html`<span>${platforms.map((p) => PLATFORMS[p] ?? p).join(" and ")}</span>`}${task.dryRun && posts(task) && dryBadge()}</p></div></div>
@@ -39,10 +40,10 @@ export function taskRow(task, { zone, stopped, now = Date.now() }) {
         : html`<p class="muted">${task.problem ? "Cannot run" : halt ? html`${icon("pause")} ${halt}` : task.active ? "No next run" : "Switched off"}</p>`
     }</div>
     <div class="sc-last">${task.lastStatus ? html`<button type="button" class="sc-lastbtn" data-action="last" data-id="${task.id}" title="Show this run">${runBadge(task.lastStatus)}</button>${last && html`<time class="small muted" datetime="${last}" title="${dateTime(last, zone)}">${ago(last, now)}</time>`}` : html`<span class="small muted">Never ran</span>`}</div>
-    <div class="sc-acts"><button type="button" class="btn btn-small" data-action="run" data-id="${task.id}" aria-label="Run ${name} now">${icon("play")}<span>Run now</span></button>
+    <div class="sc-acts"><button type="button" class="btn btn-small" data-action="run" data-needs="${right}" data-id="${task.id}" aria-label="Run ${name} now">${icon("play")}<span>Run now</span></button>
       <button type="button" class="icon-btn" popovertarget="${menu}" aria-label="More for ${name}" title="More" aria-haspopup="menu">${icon("more")}</button>
-      <div id="${menu}" popover class="popover menu" role="menu" aria-label="${name}" data-align="end"><button type="button" role="menuitem" data-action="edit" data-id="${task.id}">${icon("edit")}<span>Edit</span></button><button type="button" role="menuitem" data-action="duplicate" data-id="${task.id}">${icon("copy")}<span>Duplicate</span></button>${posts(task) && html`<button type="button" role="menuitem" data-action="run-dry" data-id="${task.id}">${icon("eye")}<span>Run now as dry run</span></button>`}${waits && task.nextRun && html`<button type="button" role="menuitem" data-action="skip" data-id="${task.id}">${icon("minus")}<span>Leave out the next run</span></button>`}<button type="button" role="menuitem" data-action="history" data-id="${task.id}">${icon("history")}<span>Run history</span></button><button type="button" role="menuitem" data-action="curl" data-id="${task.id}">${icon("copy")}<span>Copy “Run now” as curl</span></button><hr><button type="button" role="menuitem" class="is-danger" data-action="remove" data-needs="publish" data-id="${task.id}">${icon("trash")}<span>Delete</span></button></div></div>
-    ${skipped.length > 0 && html`<p class="sc-skips small">${icon("minus")}<span>Leaves out ${skipped.slice(0, 3).map((slot, i) => html`${i ? ", " : ""}${local(slot, zone, now)} <button type="button" class="sc-undo" data-action="unskip" data-id="${task.id}" data-slot="${slot}" aria-label="Run at ${local(slot, zone, now)} after all">undo</button>`)}${skipped.length > 3 && ` and ${skipped.length - 3} more`}</span></p>`}
+      <div id="${menu}" popover class="popover menu" role="menu" aria-label="${name}" data-align="end"><button type="button" role="menuitem" data-action="edit" data-id="${task.id}">${icon("edit")}<span>Edit</span></button><button type="button" role="menuitem" data-action="duplicate" data-needs="${right}" data-id="${task.id}">${icon("copy")}<span>Duplicate</span></button>${posts(task) && html`<button type="button" role="menuitem" data-action="run-dry" data-needs="${right}" data-id="${task.id}">${icon("eye")}<span>Run now as dry run</span></button>`}${waits && task.nextRun && html`<button type="button" role="menuitem" data-action="skip" data-needs="${right}" data-id="${task.id}">${icon("minus")}<span>Leave out the next run</span></button>`}<button type="button" role="menuitem" data-action="history" data-id="${task.id}">${icon("history")}<span>Run history</span></button><button type="button" role="menuitem" data-action="curl" data-id="${task.id}">${icon("copy")}<span>Copy “Run now” as curl</span></button><hr><button type="button" role="menuitem" class="is-danger" data-action="remove" data-needs="${right}" data-id="${task.id}">${icon("trash")}<span>Delete</span></button></div></div>
+    ${skipped.length > 0 && html`<p class="sc-skips small">${icon("minus")}<span>Leaves out ${skipped.slice(0, 3).map((slot, i) => html`${i ? ", " : ""}${local(slot, zone, now)} <button type="button" class="sc-undo" data-action="unskip" data-needs="${right}" data-id="${task.id}" data-slot="${slot}" aria-label="Run at ${local(slot, zone, now)} after all">undo</button>`)}${skipped.length > 3 && ` and ${skipped.length - 3} more`}</span></p>`}
     ${task.problem && html`<div class="sc-fault" role="note">${icon("alert")}<p>${problemText(task.problem)}${task.problemRemedy && html` <span class="muted">${task.problemRemedy}</span>`}</p><button type="button" class="btn btn-small" data-action="edit" data-id="${task.id}">Fix it</button></div>`}</li>`;
 }
 

@@ -22,6 +22,8 @@ export const LOOKS = {
 export const isOver = (run) => !["queued", "running", "waiting"].includes(run?.status);
 
 export const typeLabel = (type) => TYPES[type]?.label ?? words(type);
+/** The right that touching a task needs: a backup fills the disk and replaces older ones. @param {{type: string}} task @returns {"admin"|"publish"} */
+export const needs = (task) => (task.type === "backup" ? "admin" : "publish");
 export const posts = (task) => ["generate_and_post", "post_existing"].includes(task.type);
 /** The platforms of a task, by what the server says or else by its config. */
 export const platformsOf = (task) =>

@@ -6,6 +6,24 @@ import { bytes, percent, plural } from "../../format.js";
 import { cancel, follow } from "../../jobs.js";
 import { openDialog } from "../../components/confirm-dialog.js";
 
+/**
+ * How the data folder is moved, which cannot be done while the app uses it. The media lie in it.
+ * @param {any} data the data folder, of GET /api/storage @param {any} [media] the media in it
+ */
+export function dataMoveDialog(data, media) {
+  const size = (l) => (l.sizeBytes === null ? "" : ` (${bytes(l.sizeBytes)})`);
+  const setting = data.locked
+    ? html`Change <code>${data.env}</code> to the new folder where it is set now, in the environment or in <code>.env</code>.`
+    : html`Write <code>${data.env}=/the/new/folder</code> into the file <code>.env</code> beside <code>app.py</code>.`;
+  openDialog({
+    title: "Move the data folder",
+    body: html`<div class="stack-4"><p>The media, the database and everything else of the app lie in <span class="mono se-path">${data.path}</span>${size(data)}${media && html`, the media in <span class="mono se-path">${media.path}</span>${size(media)}`}. They are moved together, while the app is stopped.</p>
+      <ol><li><a href="/settings.html?section=backup">Make a backup</a>.</li><li>Stop Digital Dalla: Ctrl-C where it runs.</li><li>Move the folder with everything in it to its new place.</li><li>${setting}</li><li>Start Digital Dalla. This page then names the new folder.</li></ol></div>`,
+    footer: html`<span class="spacer"></span><button type="button" class="btn" data-close="" autofocus>Close</button>`,
+    onOpen: (d) => d.querySelector("[autofocus]").focus(),
+  });
+}
+
 /** @param {any} location of GET /api/storage @returns {Promise<any>} what the task answered; null when nothing was moved */
 export async function moveDialog(location) {
   let plan = null,

@@ -7,7 +7,7 @@ import { follow, stream } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { errorState, skeleton } from "../../components/states.js";
 import { cleanDialog } from "./storage-clean.js";
-import { moveDialog } from "./storage-move.js";
+import { dataMoveDialog, moveDialog } from "./storage-move.js";
 import { bars, forecastWords, shortPath } from "./storage-words.js";
 
 /** @returns {{id: string, label: string, icon: string, mount: (root: HTMLElement, options: any) => Promise<void>}} */
@@ -32,7 +32,7 @@ function place(one, { mayChange }, base) {
   return html`<li class="se-place ${inside ? "is-inside" : ""}" data-key="${l.id}"><div class="se-place-what"><h3>${l.label}</h3><p class="small muted mono se-path" title="${l.path}">${inside ? shortPath(l.path, base) : l.path}</p></div>
     <div class="se-place-size"><strong>${l.sizeBytes === null ? "–" : bytes(l.sizeBytes)}</strong><span class="small muted">${l.files === null ? "not measured" : plural(l.files, "file")}</span></div>
     ${bar(share)}
-    <div class="se-place-do">${l.movable && l.locked && html`<span class="se-origin is-locked" title="${l.env} is set in the environment, so this folder is moved there.">${icon("lock")}<span>${l.env}</span></span>`}${l.movable && !l.locked && mayChange && html`<button type="button" class="btn btn-small" data-action="move" data-id="${l.id}" data-needs="admin" aria-label="Move ${l.label}">${icon("folder")}Move…</button>`}</div></li>`;
+    <div class="se-place-do">${l.movable && l.locked && html`<span class="se-origin is-locked" title="${l.env} is set in the environment, so this folder is moved there.">${icon("lock")}<span>${l.env}</span></span>`}${l.movable && !l.locked && mayChange && html`<button type="button" class="btn btn-small" data-action="move" data-id="${l.id}" data-needs="admin" aria-label="Move ${l.label}">${icon("folder")}Move…</button>`}${mayChange && ["data", "media"].includes(l.id) && html`<button type="button" class="btn btn-small" data-action="move-data" aria-label="How to move ${l.label}">${icon("folder")}Move…</button>`}</div></li>`;
 }
 
 async function mount(root, { signal, store }) {
@@ -95,6 +95,7 @@ async function mount(root, { signal, store }) {
           toast.success(`${bytes(done.bytes)} freed`, { detail: `${number(done.files)} ${done.files === 1 ? "file" : "files"} deleted${done.left ? `, ${number(done.left)} left because they are in use now` : ""}.` });
               await measure();
         }),
+      "move-data": () => dataMoveDialog(data.locations.find((l) => l.id === "data"), data.locations.find((l) => l.id === "media")),
       move: async (_e, el) => {
         const moved = await moveDialog(data.locations.find((l) => l.id === el.dataset.id));
         if (!moved) return;

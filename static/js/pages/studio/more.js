@@ -2,7 +2,7 @@
 import { attrs, html, icon } from "../../html.js";
 import { bytes, middle } from "../../format.js";
 import { fault, faulty } from "./faults.js";
-import { sameName } from "./wish.js";
+import { sameLora } from "./wish.js";
 
 export function moreView(s) {
   const { model } = s.found;
@@ -60,9 +60,9 @@ function engineField(s) {
 
 function loraField(s) {
   const { catalog, found, v } = s;
-  const known = catalog.loras.filter((l) => !found.model || l.engine === found.model.engine);
+  const known = catalog.loras.filter((l) => !found.model || l.engines.includes(found.model.engine));
   if (!found.model && !v.loras.length) return "";
-  const free = known.filter((l) => !v.loras.some((use) => sameName(use.name, l.name)));
+  const free = known.filter((l) => !v.loras.some((use) => sameLora(use.name, l.name)));
   return html`<div class="field" data-key="loras"><div class="st-label"><span class="label">LoRAs</span>
       ${s.form.loras !== null && s.character?.loras?.length > 0 && !s.form.rawPrompt && html`<button type="button" class="st-link" data-action="lora-inherit">Use ${s.character.name}'s</button>`}</div>
     ${v.loras.map((use, i) => loraRow(s, use, i, known))}
@@ -76,7 +76,7 @@ function loraField(s) {
 }
 
 function loraRow(s, use, i, known) {
-  const lora = known.find((l) => sameName(l.name, use.name));
+  const lora = known.find((l) => sameLora(l.name, use.name));
   const family = s.found.model?.family;
   const warning = !lora
     ? "Not there: drawing will be refused."

@@ -42,5 +42,5 @@ function failure(s, t) {
   return html`<li class="st-task is-failed" data-key="${id}"><div class="st-task-body">${heading(s, t)}
     <div class="row row-nowrap">${statusBadge(t.status)}<span class="small muted truncate">${ago(t.finishedAt)}</span></div>
     ${t.status !== "cancelled" && error.detail && html`<p class="small st-task-error">${error.detail}</p>`}${t.status !== "cancelled" && error.remedy && html`<p class="small muted">${error.remedy}</p>`}
-    <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-needs="write" data-id="${id}">${icon("refresh")}Retry</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;
+    <div class="row"><button type="button" class="btn btn-small" data-action="retry-task" data-needs="write" data-id="${id}">${icon("refresh")}Run again</button><a class="btn btn-small btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">Log</a></div></div></li>`;
 }

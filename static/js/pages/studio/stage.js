@@ -70,7 +70,7 @@ function problemView(error, { id, title, s }) {
     ${error.remedy && html`<p class="muted">${error.remedy}</p>`}
     <div class="row">${fixes.builtin && builtin?.available && html`<button type="button" class="btn btn-primary" data-action="use-builtin" data-again="1">${icon("cpu")}Use built-in engine</button>`}
       ${fixes.model && !(fixes.builtin && builtin?.available) && html`<button type="button" class="btn btn-primary" data-action="use-standard" data-again="1">Use ${s.found.standard.label}</button>`}
-      ${id && html`<button type="button" class="btn" data-action="retry-task" data-needs="write" data-id="${id}">${icon("refresh")}Try again</button>`}
+      ${id && html`<button type="button" class="btn" data-action="retry-task" data-needs="write" data-id="${id}">${icon("refresh")}Run again</button>`}
       ${fixes.monitoring && html`<a class="btn" href="/settings.html?section=engines#comfyuiUrl">${icon("settings")}Engine settings</a><a class="btn btn-ghost" href="/monitoring.html">${icon("monitoring")}Monitoring</a>`}
       ${id && html`<a class="btn btn-ghost" href="/api/tasks/${encodeURIComponent(id)}/log" target="_blank" rel="noopener">${icon("list")}Log</a>`}
       <button type="button" class="btn btn-ghost" data-action="dismiss">Close</button></div></div>`;

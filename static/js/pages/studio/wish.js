@@ -22,6 +22,9 @@ export const fresh = () => ({
 const slashes = (name) => String(name).replaceAll("\\", "/");
 /** Whether two model names are one file. */
 export const sameName = (a, b) => slashes(a) === slashes(b);
+const plain = (name) => slashes(name).replace(/\.safetensors$/i, "").toLowerCase();
+/** Whether two LoRA names are one file: one engine lists it with its ending, another without. */
+export const sameLora = (a, b) => plain(a) === plain(b);
 /** Where a model's own values are kept. */
 export const modelKey = (model) => `${model.engine}:${slashes(model.name)}`;
 
