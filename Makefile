@@ -30,12 +30,12 @@ run: install
 	$(BIN)/python app.py $(ARGS)
 
 # make test T="-k rename"   or   make test T=tests/web/test_characters.py
-# Everything: what computes on all cores side by side, then the browser alone, for it wants the machine to itself.
+# Everything, a file to a process: what computes first, then the browser, for each page wants a core to itself.
 test: install-dev
 ifeq ($(strip $(T)),)
 	@failed=0; \
-	$(BIN)/python -m pytest -n auto --dist loadscope --ignore tests/e2e || failed=1; \
-	$(BIN)/python -m pytest tests/e2e || failed=1; \
+	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder --ignore tests/e2e || failed=1; \
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder tests/e2e || failed=1; \
 	exit $$failed
 else
 	$(BIN)/python -m pytest $(T)

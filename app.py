@@ -202,13 +202,15 @@ def _run(app: Any, listener: socket.socket, address: str, open_browser: bool) ->
 
     from waitress.server import create_server
 
+    from dalla.web.waiting import THREADS
+
     container = app.extensions["dalla"]
-    # Waiting requests and live connections hold a thread each; idle threads cost next to nothing.
     # A proxy's headers reach the app: they are how it knows that a request does not come from this computer itself.
     server = create_server(
         app,
         sockets=[listener],
-        threads=48,
+        threads=THREADS,
+        connection_limit=400,  # quiet ones cost next to nothing; select() takes 512 on Windows
         ident=None,
         channel_timeout=120,
         clear_untrusted_proxy_headers=False,

@@ -12,7 +12,7 @@ import difflib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -539,8 +539,3 @@ def machine_zone() -> str:
         return name
     except (ImportError, KeyError, ValueError, OSError, LookupError):
         return "UTC"
-
-
-def local_midnight(day: date, zone: ZoneInfo) -> datetime:
-    """Return the first moment of a day in a zone, in UTC."""
-    return datetime.combine(day, time(), tzinfo=zone).astimezone(UTC)

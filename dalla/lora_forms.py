@@ -189,9 +189,17 @@ def _role(tail: re.Match[str]) -> str | None:
     return "magnitude" if tail[0] == ".dora_scale" or "magnitude" in tail[0] else None
 
 
+#: What is told by name where it has no place; the first that is found in a layer's name counts.
+_STRANGERS = (
+    ("hada_", "LoHa"), ("lokr_", "LoKr"), ("oft_", "OFT"), (".diff", "a full difference"), ("lora_te3_", "T5 text encoder"),
+    ("text_encoder_3.", "T5 text encoder"), ("t5xxl", "T5 text encoder"),
+)  # fmt: skip
+
+
 def _no_place(path: Path, name: str) -> InvalidInput:
+    kind = next((f" ({what})" for part, what in _STRANGERS if part in name), "")
     return InvalidInput(
-        f"The LoRA file {path.name} holds '{name[:120]}', which has no place in the other form.",
+        f"The LoRA file {path.name} holds '{name[:120]}'{kind}, which has no place in the other form.",
         remedy="Use the file as it is; ComfyUI and the built-in engine say what of it they can load.",
     )
 

@@ -136,11 +136,6 @@ def jpeg_quality(data: bytes) -> int | None:
     return max(1, min(100, round(quality)))
 
 
-def hamming(a: str, b: str) -> int:
-    """How many bits two hashes of equal length differ in."""
-    return (int(a, 16) ^ int(b, 16)).bit_count()
-
-
 def near_pairs(hashes: Sequence[tuple[str, str, str]], distance: int) -> list[tuple[str, str, int]]:
     """Return the pairs (id, id, distance) of pictures that differ in at most `distance` bits, nearest first.
 
@@ -234,18 +229,6 @@ def groups_of(
     for a, b, _ in pairs:
         grouping.join(a, b)
     return grouping.groups()
-
-
-def near_groups(
-    hashes: Sequence[tuple[str, str, str]],
-    distance: int = SAME_PICTURE,
-    separate: set[frozenset[str]] | None = None,
-) -> list[list[str]]:
-    """Return groups of ids whose pictures look alike: (id, dhash, dhashMirror) within `distance` bits.
-
-    Neighbours of neighbours share a group, but two ids in `separate` never do.
-    """
-    return groups_of([row[0] for row in hashes], near_pairs(hashes, distance), separate or ())
 
 
 # ------------------------------------------------------------------ pixels

@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ FEW = 5
 HEAVY_CROP = 0.2
 #: CLIP reads 75 tokens; English captions have about 1.3 tokens a word.
 LONG_WORDS = 58
+_MADE_UP = re.compile(r"[^\W\d]\w*_\w+|[^\W\d_]+\d\w*|ohwx|sks")
 _REPEATS = re.compile(r"(\d{1,3})_(.*)\Z")
 
 
@@ -186,6 +187,17 @@ def with_trigger(caption: str, trigger_word: str, class_word: str = "") -> tuple
     return caption, False
 
 
+def shared_word(captions: Iterable[str]) -> str:
+    """Return the made-up word that every caption begins with (at least two), up to its first comma; "" without one.
+
+    Made up is what no language writes: letters with an underscore or with digits behind them, or a word known for it.
+    Empty captions do not count.
+    """
+    firsts = [caption.split(",")[0].strip() for caption in captions if caption.strip()]
+    word = firsts[0] if len(firsts) > 1 and len(set(firsts)) == 1 else ""
+    return word if _MADE_UP.fullmatch(word) else ""
+
+
 def has_word(text: str, word: str) -> bool:
     """Say whether the word stands in the text on its own, upper and lower case alike."""
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
@@ -312,11 +324,24 @@ def _warnings(
     if not trigger and count:
         warn("no_trigger", "There is no trigger word.", "Give a made-up word, so that the likeness can be called up.")
     elif count and (added := sum(p.trigger_added for p in pictures)):
-        warn(
-            "trigger_added",
-            f"The trigger word '{trigger}' is in {count - added} of {count} captions; it is put in front of the others.",
-            "Nothing to do, unless it should stand elsewhere in the caption.",
-        )
+        lead = f"{trigger.strip()}, "
+        if added == count and (
+            other := shared_word(p.caption.removeprefix(lead) for p in pictures if p.caption != trigger)
+        ):
+            warn(
+                "other_trigger",
+                f"Every caption begins with '{other}', and the trigger word is '{trigger}': both words would be trained.",
+                f"Use '{other}' as the trigger word, or take it out of the captions.",
+            )
+            found[-1]["word"] = other
+        else:
+            those = "none" if added == count else str(count - added)
+            warn(
+                "trigger_added",
+                f"The trigger word '{trigger}' stands in {those} of {count} captions; it is put in front of the "
+                f"{'others' if added < count else 'caption' if count == 1 else 'captions'}.",
+                "Nothing to do, unless it should stand elsewhere in the caption.",
+            )
     if small := having("upscaled"):
         warn(
             "too_small", f"{_count(small, 'picture')} will be enlarged.", "Use larger originals or a lower resolution."

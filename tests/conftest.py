@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import sqlite3
+import os
+import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,12 @@ from PIL import Image
 
 from app import create_app
 from dalla.settings import Settings
+from dalla.stores import library
 from dalla.stores.library import Library
 from dalla.wiring import Container
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # in child processes too: threads that spin while they wait cost minutes
+PRAGMAS = library._PRAGMAS  # how the app itself opens a database: it waits for the disk, the tests do not
 NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
 
 
@@ -42,18 +46,26 @@ def _migrated_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """New databases begin as a copy of one that went through the migrations: those take longer than most tests."""
     template = tmp_path_factory.mktemp("migrated") / "dalla.db"
     Library.open(template).close()
-    upgrade = Library._upgrade
+    assert [file.name for file in template.parent.glob("dalla.db*")] == ["dalla.db"]  # nothing is left in a journal
+    prepared, one_at_a_time = Library._prepared, threading.Lock()
 
-    def copied(self: Library) -> None:
-        if self.file is None or self._has_tables():
-            return upgrade(self)
-        with contextlib.closing(sqlite3.connect(template)) as source:
-            with contextlib.closing(sqlite3.connect(self.file)) as target:
-                source.backup(target)
-        self.engine.dispose()
+    def copied(self: Library) -> Library:
+        with one_at_a_time:
+            if self.file is not None and not self.file.exists():
+                shutil.copyfile(template, self.file)
+        return prepared(self)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Library, "_upgrade", copied)
+        patch.setattr(Library, "_prepared", copied)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Processes are killed in these tests, the power is never cut: what the system has taken is safe."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        patch.setattr(library, "_PRAGMAS", (*PRAGMAS, "PRAGMA synchronous = OFF"))
         yield
 
 

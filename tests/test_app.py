@@ -269,3 +269,18 @@ def test_a_proxy_is_seen_by_the_real_server(tmp_path):
             answer = requests.get(f"{app.url}/api/characters", headers={header: "127.0.0.1"}, timeout=10)
             assert answer.status_code == 401, header
         assert app.stop() == 0
+
+
+def test_pages_answer_beside_many_streams_and_quiet_connections(tmp_path):
+    with App(tmp_path) as app, contextlib.ExitStack() as stack:
+        port = int(app.url.rpartition(":")[2])
+        ask = f"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+        told = []
+        for number in range(150):
+            line = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=20))
+            if number < 30:
+                line.sendall(ask)
+                told.append(line.recv(12)[9:])
+        assert told.count(b"200") == 24 and told.count(b"503") == 6
+        assert requests.get(f"{app.url}/", timeout=20).status_code == 200
+        assert requests.get(f"{app.url}/api/characters", timeout=20).json() == []

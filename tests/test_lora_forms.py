@@ -292,19 +292,25 @@ def test_what_is_there_is_never_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
+    ("more", "kind"),
     [
-        {"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a": raw(np.ones((4, 4)), "F32")},
-        {"lora_unet_conv_in.diff": raw(np.ones((4, 4, 3, 3)), "F32")},
-        {"lora_unet_nobody_knows_this.lora_down.weight": raw(np.ones((4, 4)), "F32")},
-        {"lora_unet_conv_out.lora_down.weight": raw(np.ones((4, 4)), "F32")},  # half a layer
+        ({"lora_unet_mid_block_attentions_0_proj_in.hada_w1_a": raw(np.ones((4, 4)), "F32")}, "(LoHa)"),
+        ({"lora_unet_mid_block_attentions_0_proj_in.lokr_w1": raw(np.ones((4, 4)), "F32")}, "(LoKr)"),
+        ({"lora_unet_conv_in.diff": raw(np.ones((4, 4, 3, 3)), "F32")}, "(a full difference)"),
+        (
+            {"lora_te3_encoder_block_0_layer_0_SelfAttention_q.lora_down.weight": raw(np.ones((4, 4)), "F32")},
+            "(T5 text encoder)",
+        ),
+        ({"lora_unet_nobody_knows_this.lora_down.weight": raw(np.ones((4, 4)), "F32")}, "', which"),
+        ({"lora_unet_conv_out.lora_down.weight": raw(np.ones((4, 4)), "F32")}, "', which"),  # half a layer
     ],
 )
-def test_what_has_no_place_is_named_and_nothing_is_written(tmp_path: Path, more: dict[str, Any]) -> None:
+def test_what_has_no_place_is_named_and_nothing_is_written(tmp_path: Path, more: dict[str, Any], kind: str) -> None:
     rows = layer("lora_unet_" + ATTN.replace(".", "_") + "_to_q", alpha=4.0) | more
     source = write(tmp_path / "a.safetensors", rows)
-    with pytest.raises(InvalidInput, match=next(iter(more)).partition(".")[0]):
+    with pytest.raises(InvalidInput, match=next(iter(more)).partition(".")[0]) as refused:
         change(source, "peft")
+    assert kind in refused.value.detail and refused.value.remedy
     assert [p.name for p in tmp_path.iterdir()] == ["a.safetensors"]
 
 

@@ -15,10 +15,8 @@ from dalla.measures import (
     MAX_DISTANCE,
     SAME_PICTURE,
     groups_of,
-    hamming,
     jpeg_quality,
     measure,
-    near_groups,
     near_pairs,
     pixel_sha256,
     sharpness,
@@ -29,6 +27,16 @@ KEYS = {
     "sharpness", "brightness", "contrast", "clippedDark", "clippedBright", "saturation", "dhash", "dhashMirror",
     "border", "aspect", "megapixels",
 }  # fmt: skip
+
+
+def hamming(a, b):
+    """How many bits two hashes differ in."""
+    return (int(a, 16) ^ int(b, 16)).bit_count()
+
+
+def alike(rows, distance, separate=()):
+    """The groups of rows (id, dhash, dhashMirror) whose pictures look alike."""
+    return groups_of([row[0] for row in rows], near_pairs(rows, distance), separate)
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +169,6 @@ def test_strangers_are_far_apart():
     assert min(hamming(a, b) for a, b in combinations(hashes, 2)) > SAME_PICTURE
 
 
-def test_hamming():
-    assert hamming("00000000000000ff", "00000000000000f0") == 4 and hamming("ff", "ff") == 0
-
-
 def brute(rows, distance):
     found = {}
     for (a, plain_a, mirror_a), (b, plain_b, mirror_b) in combinations(rows, 2):
@@ -199,7 +203,7 @@ def test_the_index_finds_what_comparing_all_with_all_finds(distance):
 def test_thousands_with_one_hash_are_one_group_without_all_pairs():
     rows = [(str(number), "123456789abcdef0", "0fedcba987654321") for number in range(5000)]
     assert len(near_pairs(rows, 12)) < 20_000
-    (group,) = near_groups(rows, 0)
+    (group,) = alike(rows, 0)
     assert group == [str(number) for number in range(5000)]
 
 
@@ -210,9 +214,9 @@ def test_plain_pictures_are_not_alike():
 
 def test_neighbours_of_neighbours_share_a_group_but_separate_ones_never_do():
     rows = [("a", "0" * 15 + "1", "f" * 16), ("b", "0" * 14 + "11", "f" * 16), ("c", "0" * 13 + "111", "f" * 16)]
-    assert near_groups(rows, 1) == [["a", "b", "c"]]
-    assert near_groups(rows, 1, {frozenset("ac")}) == [["a", "b"]]
-    assert near_groups(rows, 1, {frozenset("ab"), frozenset("bc")}) == []
+    assert alike(rows, 1) == [["a", "b", "c"]]
+    assert alike(rows, 1, {frozenset("ac")}) == [["a", "b"]]
+    assert alike(rows, 1, {frozenset("ab"), frozenset("bc")}) == []
 
 
 def test_said_to_be_the_same_at_any_distance():
@@ -221,7 +225,7 @@ def test_said_to_be_the_same_at_any_distance():
 
 
 def test_nothing_to_compare():
-    assert near_pairs([], 6) == [] and near_pairs([("a", "1" * 16, "2" * 16)], 6) == [] and near_groups([], 6) == []
+    assert near_pairs([], 6) == [] and near_pairs([("a", "1" * 16, "2" * 16)], 6) == [] and groups_of([], []) == []
 
 
 def test_an_exact_mirror_is_found_at_distance_zero():

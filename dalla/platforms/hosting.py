@@ -129,12 +129,6 @@ class Hosting:
             raise NotFound("There is no such picture.")
         return data
 
-    def public_host(self) -> str:
-        """Return the host name of the own public address, "" without one."""
-        return (
-            (urlsplit(self._settings.public_base_url).hostname or "").lower() if self._settings.public_base_url else ""
-        )
-
     def clean(self, days: int = 7) -> int:
         """Delete copies in the bucket that are older; return how many. 0 without a bucket, and in a dry run. Raises Unavailable, NotConfigured."""
         if self.mode() != "bucket" or self._settings.dry_run:

@@ -18,9 +18,6 @@ from dalla.platforms.base import Action, PlatformError
 from dalla.platforms.session import scrub
 
 NAME = "instagram"
-#: A container we made cannot be read (an outage of weeks in 2026 answered this for living objects).
-UNREADABLE = (100, 33)
-NOT_FOUND = (2207006, 2207008)
 THROTTLE_MINUTES = 15
 THROTTLE_MINUTES_MAX = 60
 

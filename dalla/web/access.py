@@ -84,7 +84,7 @@ TABLE: tuple[tuple[str, str, str], ...] = (
     ("!GET", "/api/outbox*", PUBLISH),
 )
 
-#: What starting, retrying, cancelling or dismissing a background task of each kind needs. A kind that is not here: admin.
+#: What starting, retrying, moving forward, cancelling or dismissing a background task of each kind needs. A kind that is not here: admin.
 TASKS: dict[str, str] = {
     **dict.fromkeys(
         (
@@ -124,6 +124,8 @@ TASKS: dict[str, str] = {
     ),
 }
 
+#: Where programs ask: answers there are JSON, whoever asks.
+PROGRAMS = ("/api/", "/tasks/", "/health", "/metrics")
 #: A page, however its address is written: `/static/a.html/` and `/static/a.html/.` are the same file.
 _PAGE = re.compile(r"\.html?(?:[./\\\s]|\Z)", re.IGNORECASE)
 
@@ -232,7 +234,7 @@ def _identify() -> Identity:
 
 def _sign_in() -> Response:
     """Answer somebody unknown; the same for what exists and what does not."""
-    program = request.path.startswith(("/api/", "/tasks/", "/health", "/metrics"))
+    program = request.path.startswith(PROGRAMS)
     if request.method in ("GET", "HEAD") and (not program or "text/html" in request.headers.get("Accept", "")):
         wanted = request.full_path if request.query_string else request.path
         response = redirect(f"/login.html?{urlencode({'next': safe_next(wanted)})}", 303)

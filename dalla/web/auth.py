@@ -15,7 +15,7 @@ from dalla.web import peer
 from dalla.web.access import COOKIE, identity, safe_next
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.payload import IdPath, created
+from dalla.web.payload import IdPath, created, idempotent, without
 
 bp = APIBlueprint("auth", __name__, url_prefix="/api/auth", abp_tags=[Tag(name="Accounts")])
 
@@ -151,6 +151,7 @@ def list_tokens():
 
 
 @bp.post("/tokens", summary="Make an API token; this answer is the only one that has it")
+@idempotent(keep=without("token"))
 def create_token(body: TokenBody):
     shown, token = services().auth.tokens.create(
         identity(), body.name, list(body.scopes), expires_at=body.expires_at, days=body.days

@@ -53,7 +53,7 @@ def backups() -> dict[str, Any]:
 
 
 @bp.post("", summary="Make a backup")
-@idempotent()
+@idempotent(secret=("passphrase",))
 def backup_make(body: BackupBody) -> Any:
     job = services().backups.start(
         media=body.media, datasets=body.datasets, loras=body.loras, passphrase=body.passphrase or None
@@ -67,6 +67,7 @@ def backup_undelete(body: UndeleteBody) -> dict[str, Any]:
 
 
 @bp.post("/restore", summary="Check a backup (dryRun), or stage it to be restored at the next start")
+@idempotent(secret=("passphrase",))
 def backup_restore() -> Any:
     body, file = _restore_body()
     restore = services().restore

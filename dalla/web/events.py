@@ -20,12 +20,12 @@ from dalla.records.user import READ
 from dalla.web.access import identity
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
+from dalla.web.waiting import MAX_STREAMS
 
 bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])
 
 KEEP_ALIVE_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 10.0  # so often a stream asks whether its session still may read
-MAX_STREAMS = 24  # each holds a server thread; browsers share one between their tabs
 MAX_EACH = 8  # of one account, so that nobody keeps the others from theirs
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _streams = threading.BoundedSemaphore(MAX_STREAMS)

@@ -18,6 +18,7 @@ from dalla.web.blueprint import APIBlueprint
 from dalla.web.characters import LoraBody
 from dalla.web.context import services
 from dalla.web.payload import accepted, idempotent, wants_async
+from dalla.web.waiting import needed_place
 
 bp = APIBlueprint("generate", __name__, url_prefix="/api", abp_tags=[Tag(name="Models and images")])
 
@@ -88,10 +89,11 @@ def _with_pictures(body: dict[str, Any]) -> dict[str, Any]:
 @bp.post("/generate-image", summary="Make pictures")
 @idempotent(keep=_without_pictures, replay=_with_pictures)
 def generate_image(body: GenerateBody, query: AsyncQuery):
-    job = services().generation.submit(body.wish())
     if wants_async():
-        return accepted(job)
-    job = services().jobs.wait(job.id, WAIT_SECONDS)
+        return accepted(services().generation.submit(body.wish()))
+    with needed_place():
+        job = services().generation.submit(body.wish())
+        job = services().jobs.wait(job.id, WAIT_SECONDS)
     if job.status != "completed":
         raise _failure(job)
     return _with_pictures({**(job.result or {}), "taskId": job.id}), 200, {}

@@ -268,7 +268,7 @@ def lora_checkpoint_file(path: StepPath):
     training = services().training
     job = training.job(path.id)
     _, file = training.folders.folder(job.id).checkpoint(path.step)
-    name = f"{job.payload['config']['name']}-step{path.step}.safetensors"
+    name = f"{training.config(job).name}-step{path.step}.safetensors"
     return send_file(
         file, mimetype="application/octet-stream", as_attachment=True, download_name=name, conditional=True
     )

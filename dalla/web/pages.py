@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Response, current_app, redirect, send_from_directory
+from flask import Blueprint, Response, current_app, redirect, request, send_from_directory
 from werkzeug.exceptions import NotFound
+
+from dalla.web.access import PROGRAMS
 
 STATIC = Path(__file__).resolve().parent.parent.parent / "static"
 _PAGE = re.compile(r"[a-z][a-z0-9-]*\.html\Z")
@@ -31,7 +33,7 @@ def _short(name: str) -> Any:
 
 
 # `/studio` leads to the page too. One rule per page: a rule for any name would turn 404 into 405.
-for _file in sorted(STATIC.glob("*.html")):
+for _file in sorted(STATIC.glob("[a-z]*.html")):
     bp.add_url_rule(f"/{_file.stem}", f"short_{_file.stem}", _short(_file.stem))
 
 
@@ -51,6 +53,23 @@ def openapi() -> dict:
     from dalla.web.openapi import document  # made when it is first asked for
 
     return document(current_app)
+
+
+def wanted() -> bool:
+    """Whether it is a person in a browser who asks, at an address where no program would."""
+    return (
+        request.method in ("GET", "HEAD")
+        and "text/html" in request.headers.get("Accept", "")
+        and not request.path.startswith((*PROGRAMS, "/static/", "/public/"))
+    )
+
+
+def not_found() -> Response:
+    """Answer an address that leads nowhere with a page that leads on."""
+    response = send_from_directory(STATIC, "404.html", mimetype="text/html", conditional=False)
+    response.status_code = 404
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _page(name: str) -> Response:

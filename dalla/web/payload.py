@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from hashlib import sha256
 from typing import Any, TypeVar
@@ -98,14 +98,21 @@ def _same(body: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
+def without(*names: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Return what takes these fields out of an answer: a secret is told once and kept nowhere."""
+    return lambda body: {name: value for name, value in body.items() if name not in names}
+
+
 def idempotent(
     *,
     keep: Callable[[dict[str, Any]], dict[str, Any]] = _same,
     replay: Callable[[dict[str, Any]], dict[str, Any]] = _same,
+    secret: Collection[str] = (),
 ) -> Callable[[F], F]:
     """Answer a repeated `Idempotency-Key` with the first answer instead of doing the work again.
 
-    `keep` reduces an answer to what is worth storing for a day, `replay` makes it whole again.
+    `keep` reduces an answer to what is worth storing for a day, `replay` makes it whole again. `secret` names fields of the
+    request that do not count: a hash of a passphrase that lies about for a day could be guessed.
     """
 
     def decorate(view: F) -> F:
@@ -116,8 +123,7 @@ def idempotent(
                 return view(*args, **kwargs)
             key = own_key(key)
             store = services().idempotency
-            content = f"{request.method} {request.full_path}".encode() + b"\0" + request.get_data(cache=True)
-            first = store.begin(key, sha256(content).hexdigest(), now_iso())
+            first = store.begin(key, _fingerprint(secret), now_iso())
             if first is not None:
                 return replay(first["body"]), first["status"], {**first["headers"], "Idempotent-Replayed": "true"}
             try:
@@ -136,3 +142,23 @@ def idempotent(
         return wrapped  # type: ignore[return-value]
 
     return decorate
+
+
+def _fingerprint(secret: Collection[str]) -> str:
+    """Return what tells this request from another one with the same key; files are read in pieces, never whole."""
+    digest = sha256(f"{request.method} {request.full_path}".encode() + b"\0")
+    if request.mimetype == "multipart/form-data":
+        for name, value in request.form.items(multi=True):
+            if name not in secret:
+                digest.update(f"{name}\0{value}\0".encode())
+        for name, file in request.files.items(multi=True):
+            digest.update(f"{name}\0{file.filename}\0".encode())
+            for piece in iter(lambda: file.stream.read(1 << 20), b""):  # noqa: B023 - read to its end before the next
+                digest.update(piece)
+            file.stream.seek(0)
+    elif secret and isinstance(sent := request.get_json(silent=True), dict):
+        counted = {name: value for name, value in sent.items() if name not in secret}
+        digest.update(orjson.dumps(counted, option=orjson.OPT_SORT_KEYS))
+    else:
+        digest.update(request.get_data(cache=True))
+    return digest.hexdigest()

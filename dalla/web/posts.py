@@ -20,6 +20,7 @@ from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import IMMUTABLE
 from dalla.web.payload import IdPath, PageQuery, created, idempotent
+from dalla.web.waiting import place
 
 bp = APIBlueprint("posts", __name__, url_prefix="/api/posts", abp_tags=[Tag(name="Posts")])
 
@@ -394,7 +395,8 @@ def publish_post(path: IdPath, query: WaitQuery):
     posts, publishing = services().posts, services().publishing
     post = publishing.publish_now(path.id)
     if query.wait:
-        post = publishing.wait(path.id, query.wait)
+        with place() as held:
+            post = publishing.wait(path.id, query.wait if held else 0)
     resting = post.status not in IN_FLIGHT and post.status != "scheduled"
     return posts.public(post), 200 if resting else 202, {"ETag": f'"{post.revision}"'}
 

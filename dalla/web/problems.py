@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 
 from dalla import errors, log
 from dalla.errors import DallaError, InvalidInput, Problem, StorageError
+from dalla.web import pages
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +102,8 @@ def _http(exc: HTTPException) -> Response:
         return exc.response  # type: ignore[return-value]  # a redirect
     if status >= 500:
         return _unforeseen(exc)
+    if status == 404 and pages.wanted():
+        return pages.not_found()
     code, detail, remedy = _HTTP.get(status, ("bad_request", exc.description or exc.name, None))
     error = DallaError(detail, remedy=remedy)
     error.code, error.status, error.title = code, status, exc.name  # type: ignore[misc]

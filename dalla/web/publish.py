@@ -18,6 +18,7 @@ from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import PageQuery, idempotent, wants_async
 from dalla.web.posts import OptionsBody, keyed_id, start
+from dalla.web.waiting import place
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +97,8 @@ def _post_now(platform: str, body: PostNowBody) -> tuple[dict[str, Any], int, di
         raise
     if not wants_async():
         try:
-            post = publishing.wait(post.id, WAIT_SECONDS)
+            with place() as held:
+                post = publishing.wait(post.id, WAIT_SECONDS if held else 0)
         except DallaError as exc:  # it is on its way: an error here would have it sent again
             logger.warning("the outcome of post %s cannot be read now: %s", post.id, exc.detail)
     return outcome(post)

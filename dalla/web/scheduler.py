@@ -16,13 +16,16 @@ from dalla.records.run import Run, RunStatus
 from dalla.services.automation import Automation
 from dalla.times import boundary, parse
 from dalla.web import etags
-from dalla.web.access import ADMIN, require
+from dalla.web.access import ADMIN, identity, require
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.payload import IdPath, ListQuery, PageQuery, created, idempotent, plain_list
 from dalla.web.problems import invalid
 
 bp = APIBlueprint("scheduler", __name__, url_prefix="/api/scheduler", abp_tags=[Tag(name="Scheduler")])
+
+#: Types of tasks that only an admin may touch: a backup fills the disk, and its `keep` deletes older ones.
+ADMIN_TYPES = frozenset({"backup"})
 
 
 class TaskFields(RequestBody):
@@ -188,8 +191,8 @@ def _started(runs: list[Run]) -> tuple[dict[str, Any], int, dict[str, str]]:
 
 
 def _admins_only(*types: str | None) -> None:
-    """Refuse everybody else to touch a scheduled backup: it fills the disk, and its `keep` deletes older ones."""
-    if "backup" in types:
+    """Refuse everybody else to touch such a task."""
+    if ADMIN_TYPES & set(types):
         require(ADMIN, "A scheduled backup")
 
 
@@ -228,7 +231,10 @@ def act(body: ActionBody):
         case "delete_task":
             automation.delete(body.needed_id())
             return {"success": True}
-    runs = automation.run_now(body.wanted_id(), dry_run=body.dry_run, confirmed=_confirmed(body.confirm))
+    without = () if identity().may(ADMIN) else ADMIN_TYPES  # "all" means all that this person may run
+    runs = automation.run_now(
+        body.wanted_id(), dry_run=body.dry_run, confirmed=_confirmed(body.confirm), without=without
+    )
     return _started(runs)
 
 

@@ -19,6 +19,7 @@ from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import log_text
 from dalla.web.payload import IdPath, PageQuery, idempotent
+from dalla.web.waiting import RETRY_SECONDS, place
 
 tag = Tag(name="Background tasks")
 bp = APIBlueprint("tasks", __name__, url_prefix="/api/tasks", abp_tags=[tag])
@@ -33,7 +34,9 @@ class TaskQuery(PageQuery):
 
 
 class WaitQuery(RequestBody):
-    wait: float = Field(0, ge=0, le=60, description="Answer when the task ends, or after this many seconds")
+    wait: float = Field(
+        0, ge=0, le=60, description="Answer when the task ends, or after this many seconds; at once when too many wait"
+    )
 
 
 class LogQuery(RequestBody):
@@ -76,7 +79,12 @@ def list_tasks(query: TaskQuery):
 @plain.get("/<id>/status", summary="Read a task (short address)")
 def get_task(path: IdPath, query: WaitQuery):
     jobs = services().jobs
-    return _answer(jobs.wait(path.id, query.wait) if query.wait else jobs.get(path.id))
+    if not query.wait:
+        return _answer(jobs.get(path.id))
+    with place() as held:
+        job = jobs.wait(path.id, query.wait if held else 0)
+    slower = {} if held or job.finished else {"Retry-After": str(RETRY_SECONDS)}
+    return _answer(job), 200, slower
 
 
 @bp.post("/<id>/cancel", summary="Ask a task to stop")
@@ -90,6 +98,12 @@ def cancel_task(path: IdPath):
 def retry_task(path: IdPath):
     _allowed(path.id)
     return _answer(services().jobs.retry(path.id)), 202, {}
+
+
+@bp.post("/<id>/next", summary="Put a waiting task before all others of its queue")
+def next_task(path: IdPath):
+    _allowed(path.id)
+    return _answer(services().jobs.run_next(path.id))
 
 
 @bp.post("/<id>/dismiss", summary="Take a task out of quarantine without running it")

@@ -15,7 +15,7 @@ from dalla.web import etags
 from dalla.web.access import ADMIN, identity
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.payload import IdPath, PageQuery, created, idempotent
+from dalla.web.payload import IdPath, PageQuery, created, idempotent, without
 
 bp = APIBlueprint("webhooks", __name__, url_prefix="/api/webhooks", abp_tags=[Tag(name="Webhooks")])
 
@@ -48,6 +48,7 @@ def list_webhooks():
 
 
 @bp.post("", summary="Add a webhook; the answer holds its signing secret, once")
+@idempotent(keep=without("secret"))
 def add_webhook(body: WebhookBody):
     hook, secret = services().notices.create_webhook(
         url=body.url, events=body.events, active=body.active, description=body.description

@@ -19,6 +19,8 @@ import pytest
 from dalla.settings import ROWS
 from tests.conftest import NOWHERE
 
+#: Milliseconds until something that should come is given up. Only a failure waits so long; a busy machine may be slow.
+PATIENCE = 60_000
 ROOT = Path(__file__).resolve().parent.parent.parent
 FLAGS = [
     "--no-sandbox",
@@ -50,8 +52,9 @@ def browser() -> Iterator[Any]:
         if os.environ.get("CI") == "true":
             pytest.fail("Chromium is not installed; CI must run the browser tests.")
         pytest.skip("Chromium is not installed (set CHROMIUM=/path to it); browser tests are skipped.")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
@@ -120,7 +123,7 @@ def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterat
     # Tools that inject scripts (axe) need the page's own policy out of the way; everything else keeps it.
     options["bypass_csp"] = request.node.get_closest_marker("tools") is not None
     context = browser.new_context(**options)
-    context.set_default_timeout(15_000)
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     errors: list[str] = []
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -130,7 +133,7 @@ def page(browser: Any, server: Server, request: pytest.FixtureRequest) -> Iterat
     if getattr(request.node, "failed", False):
         shots = ROOT / "tests" / "e2e" / "shots"
         shots.mkdir(exist_ok=True)
-        page.screenshot(path=str(shots / f"{request.node.name}.png"), full_page=True)
+        page.screenshot(path=str(shots / (re.sub(r"[^\w\[\]-]+", "_", request.node.name) + ".png")), full_page=True)
     context.close()
     assert not errors, f"errors in the console: {errors}"
 

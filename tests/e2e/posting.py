@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -68,14 +68,6 @@ class World:
             names = ", ".join(f"{name} = ?" for name in columns)
             assert database.execute(f"UPDATE posts SET {names} WHERE id = ?", [*values, id]).rowcount == 1
 
-    def until(self, page: Any, question: Callable[[], Any]) -> Any:
-        """Ask again and again until the answer is no nothing."""
-        for _ in range(150):
-            if answer := question():
-                return answer
-            page.wait_for_timeout(100)
-        raise AssertionError("it never came true")
-
 
 def drag(page: Any, source: Any, target: Any) -> None:
     """Drag as a hand does: when the page has come to rest, and in several moves, for the first begins the drag.
@@ -104,17 +96,3 @@ def world(folder: Path) -> Iterator[World]:
             yield World(server, x)
         finally:
             server.stop()
-
-
-def serious(page: Any) -> list[str]:
-    """What axe finds serious on the page as it stands."""
-    import pytest
-
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    return [
-        f"{v['id']}: {n['html'][:200]} {n.get('failureSummary', '')[:200]}"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-        for n in v["nodes"][:3]
-    ]

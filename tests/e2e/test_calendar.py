@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.e2e import posting
+from tests.e2e.looks import rest, serious, until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -72,7 +73,7 @@ def test_a_post_is_dragged_to_another_day_and_keeps_its_time(page: Any, world: p
     expect(cell(page, 3).locator(".cal-item[data-movable=true]")).to_be_visible()
     assert world.get(post["id"])["scheduledAt"].startswith(at(3, 17, 30)[:16])
     page.get_by_role("button", name="Undo").click()
-    world.until(page, lambda: world.get(post["id"])["scheduledAt"].startswith(at(1, 17, 30)[:16]))
+    until(page, lambda: world.get(post["id"])["scheduledAt"].startswith(at(1, 17, 30)[:16]))
     expect(cell(page, 1).locator(".cal-item[data-movable=true]")).to_be_visible()
 
 
@@ -82,7 +83,7 @@ def test_the_hour_of_the_week_and_the_past(page: Any, world: posting.World) -> N
     item = entry(page, "15:10.*By the hour")
     posting.drag(page, item, cell(page, 1, 17))
     expect(entry(page, "17:10.*By the hour")).to_be_visible()
-    world.until(page, lambda: world.get(post["id"])["scheduledAt"].startswith(at(1, 17, 10)[:16]))
+    until(page, lambda: world.get(post["id"])["scheduledAt"].startswith(at(1, 17, 10)[:16]))
     page.goto(f"/calendar.html?view=month&date={day(0)}&zone=Europe/Berlin")
     yesterday = cell(page, -1)
     if yesterday.count():  # not on the first day of what the month shows
@@ -123,7 +124,7 @@ def test_a_rule_cannot_be_dragged_but_left_out_once(page: Any, world: posting.Wo
 
 def test_a_finished_post_keeps_its_time_and_offers_a_copy(page: Any, world: posting.World) -> None:
     post = world.post(caption="Over", publish="now")
-    world.until(page, lambda: world.get(post["id"])["status"] == "dry_run")
+    until(page, lambda: world.get(post["id"])["status"] == "dry_run")
     opened(page, "day")
     opened(page, "list")
     entry(page, "Over").focus()
@@ -188,15 +189,15 @@ def test_a_crowded_day_opens_as_a_whole(page: Any, world: posting.World) -> None
 def test_no_serious_finding(page: Any, world: posting.World, view: str, theme: str) -> None:
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
     opened(page, view, 1)
-    page.wait_for_timeout(300)
-    assert posting.serious(page) == []
+    rest(page)
+    assert serious(page) == []
 
 
 @pytest.mark.viewport(390, 844)
 @pytest.mark.parametrize("view", ["month", "week", "day", "list", "lanes"])
 def test_a_phone_shows_everything(page: Any, world: posting.World, view: str) -> None:
     opened(page, view, 1)
-    page.wait_for_timeout(300)
+    rest(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import posting
+from tests.e2e.looks import serious
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -218,7 +219,7 @@ def test_the_composer_has_no_serious_finding(page: Any, world: posting.World, th
     dialog.get_by_role("textbox", name="Caption").fill("word " * 100)
     expect(dialog.locator(".pv-picture img, .pv-grid img").first).to_be_visible()
     expect(dialog.locator(".pc-preview.is-checking")).to_have_count(0)
-    assert posting.serious(page) == []
+    assert serious(page) == []
 
 
 @pytest.mark.viewport(390, 844)

@@ -9,11 +9,11 @@ import pytest
 import requests
 
 from tests.e2e.conftest import Server
+from tests.e2e.looks import serious
 from tests.fakes.graph import ACCOUNT, TOKEN, GraphFake
 from tests.fakes.receiver import ReceiverFake
 
 expect = pytest.importorskip("playwright.sync_api").expect
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 
 @pytest.fixture(scope="module")
@@ -164,11 +164,8 @@ def test_no_serious_finding(page, theme):
     expect(card(page)).to_be_visible()
     expect(page.locator("main .skeleton")).to_have_count(0)
     page.locator("#hosting").get_by_role("button", name=re.compile("Set it up|Change")).click()
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    serious = [
-        f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"][:3]
-    ]
-    assert not serious, "\n".join(serious)
+    found = serious(page)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.viewport(390, 844)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import posting
+from tests.e2e.looks import rest, serious, until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 
@@ -44,7 +45,7 @@ def test_a_failed_post_says_why_and_is_mended(page: Any, world: posting.World) -
     world.x.credits = 0.0
     x = {"characterId": world.luna["id"], "platform": "twitter", "mediaIds": world.pictures[:1]}
     post = world.post(**x, caption="Out of credits", publish="now")
-    world.until(page, lambda: world.get(post["id"])["status"] == "failed")
+    until(page, lambda: world.get(post["id"])["status"] == "failed")
     page.goto("/content.html")
     failed = row(page, "Out of credits")
     expect(failed.locator(".badge").first).to_have_text("Failed")
@@ -63,7 +64,7 @@ def test_a_failed_post_says_why_and_is_mended(page: Any, world: posting.World) -
     account = {"characterId": world.luna["id"]}
     world.call("POST", "/platforms/twitter/close-breaker", json=account)
     failed.get_by_role("button", name="Try again").click()
-    world.until(page, lambda: world.get(post["id"])["status"] == "published")
+    until(page, lambda: world.get(post["id"])["status"] == "published")
     expect(failed).to_be_hidden()  # it went to another tab by itself
     page.get_by_role("tab", name="Published").click()
     expect(row(page, "Out of credits").get_by_role("link", name="Open on X")).to_be_visible()
@@ -80,7 +81,7 @@ def test_an_unconfirmed_post_is_settled_with_a_link(page: Any, world: posting.Wo
     dialog.get_by_label("Link or id of the post").fill("https://www.instagram.com/p/abc123/")
     dialog.get_by_role("button", name="It is on Instagram").click()
     expect(dialog).to_be_hidden()
-    world.until(page, lambda: world.get(post["id"])["status"] == "published")
+    until(page, lambda: world.get(post["id"])["status"] == "published")
     assert world.get(post["id"])["permalink"] == "https://www.instagram.com/p/abc123/"
 
 
@@ -169,7 +170,7 @@ def test_the_home_page_shows_what_is_next_and_mends(page: Any, world: posting.Wo
     need = page.locator(".needs li").filter(has_text="was missed")
     need.get_by_role("button", name="Post now").click()
     page.get_by_role("dialog", name="Rehearse this post now?").get_by_role("button", name="Rehearse").click()
-    world.until(page, lambda: world.get(late["id"])["status"] == "dry_run")
+    until(page, lambda: world.get(late["id"])["status"] == "dry_run")
     expect(need).to_be_hidden()
 
 
@@ -180,11 +181,11 @@ def test_no_serious_finding(page: Any, world: posting.World, tab: str, theme: st
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
     page.goto(f"/content.html?tab={tab}")
     expect(page.locator("main .skeleton")).to_have_count(0)
-    page.wait_for_timeout(300)
+    rest(page)
     if tab == "all":
         page.locator("[data-focus-row]").first.click()
         expect(page.locator("dialog.post-dialog .facts")).to_be_visible()
-    assert posting.serious(page) == []
+    assert serious(page) == []
 
 
 @pytest.mark.viewport(390, 844)
@@ -192,5 +193,5 @@ def test_no_serious_finding(page: Any, world: posting.World, tab: str, theme: st
 def test_a_phone_shows_everything(page: Any, world: posting.World, tab: str) -> None:
     page.goto(f"/content.html?tab={tab}")
     expect(page.locator("main .skeleton")).to_have_count(0)
-    page.wait_for_timeout(300)
+    rest(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390

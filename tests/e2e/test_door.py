@@ -107,9 +107,10 @@ def test_a_name_that_was_rebound_to_this_computer_gets_no_answer(victim, server,
 def test_the_app_cannot_be_framed(victim, server, elsewhere):
     page = victim.new_page()
     page.goto(elsewhere)
-    page.evaluate("(app) => { document.querySelector('iframe').src = app; }", server.url)
-    page.wait_for_timeout(800)
     inside = page.frames[1]
+    with page.expect_event("framenavigated", lambda frame: frame == inside):
+        page.evaluate("(app) => { document.querySelector('iframe').src = app; }", server.url)
+    inside.wait_for_load_state()
     assert "chrome-error" in inside.url or not inside.content().count("app-shell")
 
 

@@ -8,6 +8,8 @@ import re
 import pytest
 import requests
 
+from tests.e2e.looks import until
+
 expect = pytest.importorskip("playwright.sync_api").expect
 
 pytestmark = pytest.mark.slow
@@ -68,11 +70,12 @@ def test_from_an_empty_app_to_a_picture_and_back(page, server):
     page.goto(f"/studio.html?recall={item['id']}")
     expect(page.get_by_label("Prompt", exact=True)).to_have_value(item["prompt"])
     page.get_by_role("button", name=re.compile("^Generate")).click()
-    for _ in range(600):
+
+    def both():
         items = requests.get(f"{server.url}/api/media", timeout=10).json()["items"]
-        if len(items) == 2:
-            break
-        page.wait_for_timeout(200)
+        return items if len(items) == 2 else None
+
+    items = until(page, both)
     from PIL import Image
 
     pixels = [
@@ -133,5 +136,5 @@ def test_trash_and_undo_in_the_gallery(page, server):
     expect(page.get_by_role("button", name="Undo")).to_be_visible()
     assert requests.get(f"{server.url}/api/media/{made['id']}", timeout=10).json()["trashedAt"]
     page.get_by_role("button", name="Undo").click()
-    page.wait_for_timeout(300)
-    assert requests.get(f"{server.url}/api/media/{made['id']}", timeout=10).json()["trashedAt"] is None
+    kept = f"{server.url}/api/media/{made['id']}"
+    until(page, lambda: requests.get(kept, timeout=10).json()["trashedAt"] is None)

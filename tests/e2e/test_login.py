@@ -9,23 +9,15 @@ from typing import Any
 import pytest
 import requests
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import PATIENCE, Server
+from tests.e2e.looks import serious
 
 expect = pytest.importorskip("playwright.sync_api").expect
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 ADMIN, PASSWORD = "mira", "mountain-river-7"
 VIEWER, VIEWERS = "ben", "lantern-orchard-4"
 FIREFOX = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:133.0) Gecko/20100101 Firefox/133.0"
 SENT = {"X-Dalla": "1"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def patient() -> Iterator[None]:
-    """Two browsers and the hashes of passwords take their time where other tests run beside these."""
-    expect.set_options(timeout=20_000)
-    yield
-    expect.set_options(timeout=5_000)
 
 
 @pytest.fixture
@@ -41,7 +33,7 @@ def tab(browser: Any, server: Server) -> Iterator[Any]:
             **options,
         }
         context = browser.new_context(**given)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         if name:
             answer = context.request.post("/api/auth/login", data={"name": name, "password": password}, headers=SENT)
@@ -90,16 +82,6 @@ def sign_in(page: Any, name: str, password: str) -> None:
 def ask(page: Any) -> None:
     """Let the page ask the server for something, as any click does."""
     page.evaluate("import('/static/js/api.js').then((m) => m.api.get('/api/tasks')).catch(() => 0)")
-
-
-def serious(page: Any) -> list[str]:
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    return [
-        f"{v['id']}: {n['html'][:200]} {n.get('failureSummary', '')[:200]}"
-        for v in found
-        if v["impact"] in ("serious", "critical")
-        for n in v["nodes"][:3]
-    ]
 
 
 def test_the_first_account_closes_the_door(tab: Any, server: Server) -> None:

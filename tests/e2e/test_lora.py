@@ -15,8 +15,8 @@ import pytest
 import requests
 from PIL import Image, ImageDraw
 
-from tests.e2e import posting
 from tests.e2e.conftest import Server
+from tests.e2e.looks import rest, serious
 
 expect = pytest.importorskip("playwright.sync_api").expect
 LORA = Path(__file__).resolve().parent.parent / "data" / "luna_lora.safetensors"
@@ -489,7 +489,7 @@ def views(page: Any, view: str) -> None:
     else:
         page.goto(f"/lora.html?tab={view}")
     expect(page.locator("main .skeleton")).to_have_count(0)
-    page.wait_for_timeout(300)
+    rest(page)
 
 
 @pytest.mark.tools
@@ -498,7 +498,7 @@ def views(page: Any, view: str) -> None:
 def test_no_serious_finding(page: Any, world: World, view: str, theme: str) -> None:
     page.emulate_media(color_scheme=theme, reduced_motion="reduce")
     views(page, view)
-    assert posting.serious(page) == []
+    assert serious(page) == []
 
 
 @pytest.mark.viewport(390, 844)

@@ -11,7 +11,6 @@ from tests.e2e.conftest import Server
 from tests.services.shelf_kit import LORA, SD15, weights_file
 
 expect = pytest.importorskip("playwright.sync_api").expect
-SLOW = 20_000  # hashing and adding are tasks
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def test_the_shelf_from_hashing_to_undo(page, luna, tmp_path):
     expect(table).to_contain_text("Not loaded: a pickle file")
     expect(page.locator(".ms-resident")).to_contain_text("No model is in memory")
     page.get_by_role("button", name="Hash all").click()
-    expect(page.get_by_role("button", name="All hashed")).to_be_visible(timeout=SLOW)
+    expect(page.get_by_role("button", name="All hashed")).to_be_visible()
     expect(table).to_contain_text("The same file is here 2 times.")
     page.get_by_label("Show", exact=True).select_option("used")
     expect(table.get_by_role("button", name="twin", exact=True)).to_have_count(0)
@@ -69,7 +68,7 @@ def test_the_shelf_from_hashing_to_undo(page, luna, tmp_path):
     bad = tmp_path / "page.safetensors"
     bad.write_text("<html>this is an error page and no weights</html>")
     page.locator("drop-zone input").set_input_files([str(good), str(bad)])
-    expect(messages).to_contain_text("style is on the shelf as a LoRA", timeout=SLOW)
+    expect(messages).to_contain_text("style is on the shelf as a LoRA")
     expect(page.get_by_text("It does not begin like a .safetensors file.")).to_be_visible()
     expect(table.get_by_role("button", name="style", exact=True)).to_be_visible()
     page.set_viewport_size({"width": 390, "height": 844})

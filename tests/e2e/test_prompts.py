@@ -7,10 +7,10 @@ import re
 import pytest
 import requests
 
+from tests.e2e.looks import serious
 from tests.e2e.test_accessibility import shown
 
 expect = pytest.importorskip("playwright.sync_api").expect
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
 BADGE = "Composed offline"
 
@@ -315,11 +315,8 @@ def test_no_serious_finding(page, library, theme, query):
         expect(page.get_by_role("dialog").first).to_be_visible()
     else:
         page.get_by_role("checkbox", name=re.compile("^Select")).first.click()
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    serious = [
-        f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
-    ]
-    assert not serious, "\n".join(serious)
+    found = serious(page)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.viewport(390, 844)

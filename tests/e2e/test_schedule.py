@@ -9,11 +9,13 @@ import time
 import pytest
 import requests
 
+from tests.e2e.conftest import PATIENCE
+from tests.e2e.looks import serious
 from tests.e2e.test_accessibility import shown
 
 expect = pytest.importorskip("playwright.sync_api").expect
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
 
+ENDED = ("completed", "failed", "skipped", "cancelled")
 KEYS = {"instagramAccountId": "1784", "instagramApiKey": "IGAA-not-a-real-token"}
 
 
@@ -51,12 +53,11 @@ def schedule(server, luna):
             return self.add(type="backup", name="Backup", schedule="0 3 * * *", config={"keep": 2}, **more)
 
         def ended(self, run_id):
-            for _ in range(200):
-                run = self.get(f"/runs/{run_id}")
-                if run["status"] in ("completed", "failed", "skipped", "cancelled"):
-                    return run
+            end = time.monotonic() + PATIENCE / 1000
+            while (run := self.get(f"/runs/{run_id}"))["status"] not in ENDED:
+                assert time.monotonic() < end, f"the run did not end: {run}"
                 time.sleep(0.05)
-            raise AssertionError(f"the run did not end: {run}")
+            return run
 
     schedule = Schedule()
     for task in schedule.get():
@@ -371,11 +372,8 @@ def test_no_serious_finding(page, schedule, theme, query):
         expect(page.locator(".cf-runs tbody tr")).to_have_count(10)
     if "run=" in query:
         expect(page.get_by_role("dialog").locator(".sc-steps")).to_be_visible()
-    found = axe.Axe().run(page, options={"preload": False}).response["violations"]
-    serious = [
-        f"{v['id']}: {n['html'][:200]}" for v in found if v["impact"] in ("serious", "critical") for n in v["nodes"]
-    ]
-    assert not serious, "\n".join(serious)
+    found = serious(page)
+    assert not found, "\n".join(found)
 
 
 @pytest.mark.viewport(390, 844)

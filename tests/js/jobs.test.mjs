@@ -1,6 +1,6 @@
 import test from "node:test";
 import assert from "node:assert/strict";
-import { TaskBook, overall } from "../../static/js/tasks.js";
+import { TaskBook, movable, overall } from "../../static/js/tasks.js";
 import { stroke, keyCaps } from "../../static/js/keys.js";
 import { ApiError, withQuery } from "../../static/js/api.js";
 import { points } from "../../static/js/components/chart.js";
@@ -30,6 +30,19 @@ test("running before paused before queued, older first", () => {
     book.active().map((t) => t.taskId),
     ["r", "p", "q1", "q2"],
   );
+});
+test("what was moved forward comes before older ones, and only what has another before it can be moved", () => {
+  const waiting = [
+    task("new", "queued", { lane: "gpu", createdAt: "3", turn: -1 }),
+    task("old", "queued", { lane: "gpu", createdAt: "1", turn: 0 }),
+    task("mid", "queued", { lane: "gpu", createdAt: "2" }),
+    task("alone", "queued", { lane: "net", createdAt: "4" }),
+    task("busy", "running", { lane: "gpu", createdAt: "0" }),
+  ];
+  const book = new TaskBook();
+  waiting.forEach((t) => book.update(t));
+  assert.deepEqual(book.active().map((t) => t.taskId), ["busy", "new", "old", "mid", "alone"]);
+  assert.deepEqual([...movable(waiting)].sort(), ["mid", "old"]);
 });
 test("only the newest finished tasks are remembered", () => {
   const book = new TaskBook(2);

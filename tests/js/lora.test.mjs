@@ -69,6 +69,26 @@ test("every setting survives the way through JSON", () => {
   for (const f of p.FIELDS) assert.deepEqual(p.parse(f, p.textOf(f, p.getIn(params, f.name))), { value: p.getIn(params, f.name) }, f.name);
 });
 
+test("whole paths of a run's config become the names that the form knows", () => {
+  const { wish, problems } = p.fromText(JSON.stringify({ base_model: "/srv/models/starter", prior_folder: "/srv/training_data/women", prior_weight: 1 }));
+  assert.deepEqual(problems, []);
+  assert.equal(wish.baseModel, "starter");
+  assert.equal(wish.params.priorFolder, "women");
+  const same = p.fromText(JSON.stringify({ baseModel: "sub/model", params: { priorFolder: "D:\\app\\training_data\\men" } })).wish;
+  assert.equal(same.baseModel, "sub/model"); // names of models may hold a folder
+  assert.equal(same.params.priorFolder, "men");
+});
+
+test("an estimate is rough, a waiting run says what is before it, a finished one what it came to", () => {
+  assert.deepEqual([3, 44, 61, 600, 3600, 7800].map(w.roughly), ["about 5 s", "about 45 s", "about 1 min", "about 10 min", "about 1 h", "about 2 h 10 min"]);
+  assert.equal(w.stateOf({ status: "queued", ahead: 2 }).text, "2 tasks wait before it.");
+  assert.match(w.stateOf({ status: "queued", ahead: 0 }).text, /when the work before it is done/);
+  assert.match(w.stateOf({ status: "running", step: 0 }).text, /starting/);
+  assert.equal(w.resultLine({ step: 80, validation: { base: 0.2, best: 0.1 } }), "80 steps · held-out loss 50 % lower than without the LoRA");
+  assert.equal(w.resultLine({ step: 1, validation: { base: null, best: null } }), "1 step");
+  assert.deepEqual(w.fixOf({ code: "other_trigger", word: "luna_v1" }), { label: "Use luna_v1", act: "use-trigger", value: "luna_v1" });
+});
+
 test("a run's config.json is taken too: flat, in its own spelling, what is decided elsewhere left out", () => {
   const { wish, problems } = p.fromText(JSON.stringify({ name: "luna", base_model: "starter", run_folder: "/x", output_folder: "loras", family: "sd15", resume_from: null, learning_rate: 0.003, use_rslora: true, validation: { fraction: 0.1, count: null }, preset: "quick" }));
   assert.deepEqual(problems, []);

@@ -83,6 +83,11 @@ test("in a lane of one each waits for the one before", () => {
   assert.deepEqual(gpu.waiting.map((w) => [w.task.taskId, w.why]), [["t2", "Waits for “t1”"], ["t3", "Behind “t2”"]]);
 });
 
+test("what was moved forward is next", () => {
+  const [gpu] = waits([task("t3", { turn: -1 }), task("t1", { status: "running" }), task("t2")], [{ lane: "gpu", workers: 1 }]);
+  assert.deepEqual(gpu.waiting.map((w) => [w.task.taskId, w.why]), [["t3", "Waits for “t1”"], ["t2", "Behind “t3”"]]);
+});
+
 test("in a wider lane the free places come first", () => {
   const active = [task("t1", { status: "running", lane: "net" }), ...["t2", "t3", "t4"].map((id) => task(id, { lane: "net" }))];
   const [net] = waits(active, [{ lane: "net", workers: 2 }]);

@@ -83,7 +83,6 @@ test("money, hashtags and ratios", () => {
   assert.equal(m.costWords({ amount: 0.2, currency: "USD", note: "a link costs more" }), "about $0.2, a link costs more");
   assert.equal(m.costWords(null), "");
   assert.equal(m.hashtagsIn("#luna and #forest_2, no#tag, #1"), 2);
-  assert.equal(m.ratioValue("4:5"), 0.8);
   assert.deepEqual(m.ratiosOf(["a", "b"], [{ name: "a", images: { ratios: ["1:1", "4:5"] } }, { name: "b", images: { ratios: ["16:9", "1:1"] } }]), ["1:1"]);
 });
 

@@ -1,7 +1,7 @@
 import test from "node:test";
 import assert from "node:assert/strict";
 import { build, localText, parse, until, utcText } from "../../static/js/components/cron-field.js";
-import { accountWords, formValues, taskFrom } from "../../static/js/pages/schedule/fields.js";
+import { accountWords, formValues, taskFrom, typeField } from "../../static/js/pages/schedule/fields.js";
 import {
   bars,
   choose,
@@ -10,6 +10,7 @@ import {
   lastAt,
   liveWords,
   local,
+  needs,
   platformsOf,
   stepLabel,
   taskName,
@@ -206,4 +207,13 @@ test("live posts in words", () => {
   const tasks = [{ platforms: ["instagram", "twitter"] }, { platforms: ["instagram"] }];
   assert.equal(liveWords({ livePosts: 3, tasks }), "3 live posts: 2 on Instagram, 1 on X");
   assert.equal(liveWords({ livePosts: 1, tasks: [{ platforms: ["twitter"] }] }), "1 live post: 1 on X");
+});
+
+test("a backup is offered to administrators only, one that is stored is shown to everybody", () => {
+  const offered = (type, admin) => /value="backup"/.test(String(typeField({ type }, { admin })));
+  assert.ok(offered("generate_only", true));
+  assert.ok(!offered("generate_only", false));
+  assert.ok(offered("backup", false));
+  assert.equal(needs({ type: "backup" }), "admin");
+  assert.equal(needs({ type: "generate_and_post" }), "publish");
 });

@@ -11,6 +11,7 @@ import {
   learnSpeed,
   modelKey,
   resolve,
+  sameLora,
   toRequest,
   tune,
   values,
@@ -183,4 +184,11 @@ test("speed is learned per model and scales with the work", () => {
   assert.equal(expect(known, { model: "m", steps: 20, batchSize: 2, width: 1000, height: 1000 }), 40);
   assert.equal(expect(known, { model: "other", steps: 20, batchSize: 1, width: 10, height: 10 }), null);
   assert.equal(learnSpeed(known, { model: "m", steps: 10, width: 10, height: 10, durationMs: 0 }), known);
+});
+
+test("a LoRA is the same with and without its ending, in whatever case and with either separator", () => {
+  assert.ok(sameLora("luna", "luna.safetensors"));
+  assert.ok(sameLora("sub\\Luna.safetensors", "sub/luna"));
+  assert.ok(!sameLora("luna", "luna-2"));
+  assert.ok(!sameLora("sub/luna", "luna"));
 });

@@ -89,7 +89,6 @@ def test_modes(make):
     assert make(S3_ENDPOINT="https://s3.example.org").mode() == "none"
     for hosting in (make(), make(**bucket), make(PUBLIC_BASE_URL="https://dalla.example.org")):
         assert set(hosting.describe()) == {"mode", "detail", "remedy"} and hosting.describe()["detail"]
-    assert make(PUBLIC_BASE_URL="https://Dalla.example.org/x").public_host() == "dalla.example.org"
 
 
 def test_an_address_leads_to_its_picture_until_it_ends(make, clock):

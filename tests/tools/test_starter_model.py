@@ -250,9 +250,9 @@ def test_a_folder_that_exists_is_left_alone(tmp_path, capsys):
 
 
 def loop(folder: Path, steps: int, workers: int = 1):
+    from dalla.diffusion.workers import Workers
     from tools.starter_model.muon import Muon, groups
     from tools.starter_model.training import Loop
-    from tools.starter_model.workers import Workers
 
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.Linear(8, 1))
@@ -313,7 +313,7 @@ def test_several_workers_take_the_steps_of_one(tmp_path):
 
 
 def test_the_error_of_a_worker_reaches_the_caller():
-    from tools.starter_model.workers import Workers
+    from dalla.diffusion.workers import Workers
 
     with pytest.raises(ZeroDivisionError):
         Workers(2).map(lambda n: 1 / n, [1, 0, 2])

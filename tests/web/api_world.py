@@ -20,6 +20,7 @@ from PIL import Image
 
 from app import create_app
 from dalla.errors import Unavailable
+from dalla.records.job import Job
 from dalla.records.notice import Delivery
 from dalla.times import iso
 from dalla.web import openapi
@@ -222,6 +223,10 @@ class ApiWorld:
         self.names["quarantined"] = id = self.container.jobs.submit("example.draws", {}, title="Draws").id
         self._until(lambda: self.container.jobs.get(id).status == "running")
         self.container.tasks.transition(id, "interrupted", crashes=2, quarantined=True)
+
+    def _before_waiting(self) -> None:
+        waits = Job(id="job_waits", kind="example.waits", lane="gpu", title="Waits")  # a kind that nobody runs
+        self.names["waiting"] = self.container.tasks.insert(waits).id
 
     def _before_session(self) -> None:
         self.names["session"] = self.client.get("/api/auth/sessions").json["items"][0]["id"]

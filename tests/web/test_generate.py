@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dalla import recipes
+from dalla.web import waiting
 from tests.conftest import png, upload
 from tests.fakes import comfy_draw
 from tests.fakes.comfyui import ComfyFake
@@ -43,6 +46,17 @@ SMALL = {"width": 64, "height": 64, "steps": 2}
 
 def generate(client, **wish):
     return client.post("/api/generate-image", json={"model": "sd15.safetensors", **SMALL, **wish})
+
+
+def test_the_waiting_form_starts_nothing_when_too_many_wait(client, luna):
+    with contextlib.ExitStack() as held:
+        for _ in range(waiting.MAX_WAITING):
+            held.enter_context(waiting.place())
+        refused = generate(client, characterId=luna["id"], prompt="x")
+        assert refused.status_code == 503 and int(refused.headers["Retry-After"]) >= 1
+        assert client.get("/api/tasks").json["total"] == 0
+        queued = client.post("/api/generate-image?async=1", json={"model": "sd15.safetensors", **SMALL, "prompt": "x"})
+        assert queued.status_code == 202
 
 
 def test_the_seeds_call_waits_and_answers_base64(client, luna):
@@ -243,6 +257,36 @@ def test_models_and_engines_are_listed(client):
     assert {"sd15", "sdxl", "sd3", "flux"} <= {m["family"] for m in body["models"]}
     assert [e["available"] for e in body["engines"] if e["name"] == "comfyui"] == [True]
     assert sum(m["default"] for m in body["models"]) == 1
+
+
+def test_the_sizes_of_what_the_server_has_are_told(client, comfy):
+    """COMFYUI_LORA_DIR is not set: the files cannot be seen from here, the server says how large they are."""
+    path = comfy.add_lora("sub/style.safetensors")
+    body = client.get("/api/models").json
+    files = {p.name: p.stat().st_size for p in (comfy.root / "models").rglob("*.safetensors")}
+    sized = {m["name"]: m["sizeBytes"] for m in body["models"] if m["engine"] == "comfyui"}
+    assert sized and sized == {name: files[name] for name in sized}
+    [lora] = [row for row in body["loras"] if row["name"].endswith("style.safetensors")]
+    assert lora["sizeBytes"] == path.stat().st_size
+    path.unlink()
+
+
+def test_one_lora_of_two_engines_is_one_row(client, comfy, settings):
+    here = Path(settings.loras_dir)
+    here.mkdir(parents=True, exist_ok=True)
+    for name in ("both", "other"):
+        (here / f"{name}.safetensors").write_bytes(comfy.add_lora(f"{name}.safetensors").read_bytes())
+    with (here / "other.safetensors").open("ab") as grown:
+        grown.write(bytes(8))  # the same name, another file
+    rows = [row for row in client.get("/api/models").json["loras"] if row["name"].startswith(("both", "other"))]
+    [both] = [row for row in rows if row["name"].startswith("both")]
+    assert both["name"] == "both" and both["source"] == "builtin" and set(both["engines"]) == {"builtin", "comfyui"}
+    assert sorted((row["name"], *row["engines"]) for row in rows if row is not both) == [
+        ("other", "builtin"),
+        ("other.safetensors", "comfyui"),
+    ]
+    for name in ("both", "other"):
+        (comfy.loras_dir / f"{name}.safetensors").unlink()
 
 
 def test_a_server_that_is_off_is_a_sentence(client, container, monkeypatch):

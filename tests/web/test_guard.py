@@ -69,6 +69,31 @@ def test_unknown_addresses(client):
     is_problem(client.post("/api/nothing", json={}), 404)
 
 
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize("address", ["/nope", "/nothing.html", "/a/b/c", "/404", "/404.html", "/%3Cscript%3E"])
+def test_a_person_at_a_wrong_address_is_shown_a_page(client, address):
+    answer = client.get(address, headers=BROWSER)
+    assert (answer.status_code, answer.mimetype) == (404, "text/html")
+    assert b"<app-shell>" in answer.data and b'data-page="not-found"' in answer.data
+    assert (
+        answer.headers["Cache-Control"] == "no-store"
+        and "script-src 'self'" in answer.headers["Content-Security-Policy"]
+    )
+    is_problem(client.get(address), 404)
+    is_problem(client.get(address, headers={"Accept": "*/*"}), 404)
+
+
+@pytest.mark.parametrize("address", ["/api/nothing", "/tasks/none/status", "/static/none.js", "/public/none"])
+def test_a_program_is_told_in_json_even_from_a_browser(client, address):
+    is_problem(client.get(address, headers=BROWSER), 404)
+
+
+def test_a_wrong_address_of_a_changing_request_is_told_in_json(client):
+    is_problem(client.post("/nope", json={}, headers=BROWSER), 404)
+
+
 def test_twenty_megabytes_of_json(client):
     is_problem(
         client.post("/api/characters", data=b'{"name":"' + b"x" * 20_000_000 + b'"}', content_type="application/json"),

@@ -241,3 +241,18 @@ def test_work_that_began_is_answered_although_its_key_cannot_be_kept(client, con
     monkeypatch.setattr(container.idempotency, "finish", full)
     answer = client.post(f"/api/media/{id}/upscale", json={}, headers={"Idempotency-Key": "once"})
     assert answer.status_code == 202 and container.tasks.get(answer.json["taskId"]).status == "queued"
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.png", "clip.m3u8", "clip.jpg"])
+@pytest.mark.parametrize("content", ["#EXTM3U\n#EXTINF:1,\n{file}\n", "ffconcat version 1.0\nfile '{file}'\n", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({file}) run\n"])  # fmt: skip
+def test_a_file_that_names_other_files_is_no_picture_whatever_it_is_called(client, tmp_path, name, content):
+    """Playlists and programs for printers make careless readers open what they name; here no such reader exists."""
+    other = tmp_path / "private.png"
+    other.write_bytes(png())
+    data = content.format(file=other).encode()
+    answer = upload(client, data, name)
+    assert answer.status_code == 415, answer.json
+    assert client.get("/api/media").json["total"] == 0
+    sent = {"file": (io.BytesIO(data), name)}
+    refused = client.post("/api/media/inspect", data=sent, content_type="multipart/form-data")
+    assert refused.status_code == 415 and "not a picture" in refused.json["detail"]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from dalla.web import access, pages
 from tests.web.auth_kit import Browser, People
 
 BACKUP = {"name": "Every night", "type": "backup", "schedule": "0 3 * * *", "config": {"keep": 1}}
@@ -53,7 +57,22 @@ def test_a_scheduled_backup_is_an_admins_whoever_may_publish(app, people):
         assert people.editor.post(address).status_code == 403, address
     for address in (f"/api/scheduler/runs/{run['runId']}/retry", f"/api/scheduler/runs/{run['runId']}/cancel"):
         assert people.editor.post(address, {}).status_code == 403, address
+    everything = {"action": "run_now", "dryRun": True, "confirm": True}
+    assert {run["taskId"] for run in people.editor.post("/api/scheduler", everything).json["runs"]} == {
+        plain.json["id"]
+    }
+    started = program.post("/api/scheduler", json=everything, headers=token).json["runs"]
+    assert {run["taskId"] for run in started} == {plain.json["id"]}
+    assert {run["taskId"] for run in people.admin.post("/api/scheduler", everything).json["runs"]} == set(rules)
     assert people.admin.delete(f"/api/scheduler/tasks/{id}").status_code == 200
+
+
+def test_the_pages_know_which_kinds_of_work_are_an_admins():
+    script = (Path(pages.STATIC) / "js" / "tasks.js").read_text()
+    [listed] = re.findall(r"ADMIN_KINDS = new Set\(\[(.*?)\]\)", script, re.DOTALL)
+    assert set(re.findall(r'"(\w+)"', listed)) == {
+        kind for kind, right in access.TASKS.items() if right == access.ADMIN
+    }
 
 
 def test_switching_a_character_on_lets_its_posts_go_out_so_it_needs_publish(app, people):

@@ -81,7 +81,7 @@ def test_what_failed_needs_you_until_it_is_retried(client, running):
     id = running.jobs.submit("shaky", {}, title="A shaky thing").id
     client.get(f"/api/tasks/{id}?wait=10")
     (need,) = [n for n in client.get("/api/home").json["needsYou"] if n["kind"] == "task"]
-    assert need["taskId"] == id and "A shaky thing" in need["title"] and need["action"] == "Retry"
+    assert need["taskId"] == id and "A shaky thing" in need["title"] and need["action"] == "Run again"
     fail[0] = False
     client.post(f"/api/tasks/{id}/retry")
     client.get(f"/api/tasks/{id}?wait=10")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from dalla.web import events, files
+from dalla.web import events, files, waiting
 
 
 @pytest.fixture
@@ -55,6 +56,18 @@ def test_cancel_and_retry(client, container, kinds):
     assert client.get(f"/api/tasks/{id}/log").mimetype == "text/plain"
     assert client.get(f"/api/tasks/{id}/preview").status_code == 404
     assert client.get("/api/tasks/..%2f..%2fetc/log").status_code in (404, 422)
+
+
+def test_a_waiting_task_is_put_before_the_others(client, container, kinds):
+    first, second = (container.jobs.submit("quick", {"n": n}).id for n in (1, 2))
+    moved = client.post(f"/api/tasks/{second}/next")
+    assert moved.status_code == 200 and moved.json["turn"] < 0 == client.get(f"/api/tasks/{first}").json["turn"]
+    assert container.tasks.waiting("cpu") == [second, first]
+    container.jobs.start()
+    assert client.get(f"/api/tasks/{second}?wait=10").json["turn"] == 0
+    late = client.post(f"/api/tasks/{second}/next")
+    assert late.status_code == 409 and late.json["remedy"] and late.json["taskStatus"] == "completed"
+    assert client.post("/api/tasks/job_none/next").status_code == 404
 
 
 def read_events(response, count):
@@ -110,15 +123,47 @@ def test_an_id_too_old_starts_from_a_snapshot(client, container):
 
 
 def test_too_many_streams_are_refused_and_closing_frees_them(client):
-    from dalla.web.events import MAX_STREAMS
-
-    open_streams = [stream(client) for _ in range(MAX_STREAMS)]
+    open_streams = [stream(client) for _ in range(waiting.MAX_STREAMS)]
     assert stream(client).status_code == 503
     for response in open_streams:
         response.close()
     last = stream(client)
     assert last.status_code == 200
     last.close()
+
+
+def test_when_too_many_wait_the_present_state_is_answered_at_once(client, container, kinds, monkeypatch):
+    asked = []
+    wait = container.jobs.wait
+
+    def noted(id, timeout):
+        asked.append(timeout)
+        return wait(id, timeout)
+
+    monkeypatch.setattr(container.jobs, "wait", noted)
+    container.jobs.start()
+    id = container.jobs.submit("slow", {}).id
+    with contextlib.ExitStack() as held:
+        for _ in range(waiting.MAX_WAITING):
+            assert held.enter_context(waiting.place())
+        answer = client.get(f"/api/tasks/{id}?wait=60")
+        assert answer.status_code == 200 and answer.json["status"] in ("queued", "running")
+        assert int(answer.headers["Retry-After"]) >= 1 and asked == [0]
+        assert client.get("/api/tasks/job_none?wait=60").status_code == 404
+        assert "Retry-After" not in client.get(f"/api/tasks/{id}").headers
+    kinds.set()
+    assert client.get(f"/api/tasks/{id}?wait=60").json["status"] == "completed" and asked[-1] == 60
+
+
+def test_a_place_is_free_again_however_the_wait_ends(client, container):
+    for _ in range(waiting.MAX_WAITING + 1):
+        assert client.get("/api/tasks/job_none?wait=60").status_code == 404
+    with waiting.place() as held:
+        assert held
+
+
+def test_streams_and_waiting_requests_leave_threads_for_pages():
+    assert waiting.THREADS - waiting.MAX_STREAMS - waiting.MAX_WAITING >= waiting.THREADS // 4
 
 
 def test_event_ids_that_are_none_hold_no_connection(client, container):
