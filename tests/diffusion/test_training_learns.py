@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Ran:
         TrainingConfig(
             name="luna", base_model=str(STARTER), dataset_folder=str(demo), run_folder=str(root / "run"),
             output_folder=str(root / "loras"), trigger_word=character.TRIGGER, class_word="woman", preset="quick",
-            sample_every=0, device="cpu", validation={"count": 2, "every": 80, "timesteps": 4, "noises": 2},
+            sample_every=0, device="cpu", validation={"count": 2, "every": 60, "timesteps": 4, "noises": 2},
         ),
         listener=events.append,
     )  # fmt: skip
@@ -69,9 +69,9 @@ def test_the_error_on_pictures_it_never_saw_falls(trained: Ran) -> None:
 
 def test_the_delivered_checkpoint_is_the_last_or_the_lowest(trained: Ran) -> None:
     readings = {e["step"]: e["loss"] for e in trained.of("validation") if e["step"]}
-    assert list(readings) == [80, 160]
+    assert list(readings) == [60, 120]
     lowest = min(readings, key=lambda step: readings[step])
-    assert trained.last["step"] in (160, lowest)
+    assert trained.last["step"] in (120, lowest)
     assert trained.last["best"] == (trained.last["step"] == lowest)
     assert trained.last["report"]["verdict"]["recommendedStep"] == trained.last["step"]
     assert [e["step"] for e in trained.of("checkpoint") if e["best"]][-1] == lowest

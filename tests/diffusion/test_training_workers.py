@@ -1,4 +1,4 @@
-"""A small model on a CPU: workers share batches, questions and pictures, and nothing comes out differently."""
+"""A small model on a CPU: workers share questions and pictures, and nothing comes out differently."""
 
 from __future__ import annotations
 
@@ -17,11 +17,9 @@ from PIL import ImageChops  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
 
 from dalla.diffusion import hardware, workers  # noqa: E402
-from dalla.diffusion.training import loop as loop_module  # noqa: E402
 from dalla.diffusion.training import samples, setup, validation  # noqa: E402
-from dalla.diffusion.training.events import Controls, Events  # noqa: E402
 from dalla.diffusion.workers import Workers  # noqa: E402
-from tests.diffusion.training_kit import AskAt, config, load, train  # noqa: E402
+from tests.diffusion.training_kit import AskAt, load, train  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -56,57 +54,6 @@ def who(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
     monkeypatch.setattr(setup.Loaded, "predict", predict)
     return asked
-
-
-def gradients_of(model: Path, pictures: Path, root: Path, count: int, **changes: Any) -> tuple[float, list[Any]]:
-    """Return the loss and the gradients of the first step, with so many workers."""
-    options = {"batch_size": 4, "targets": "full", **changes}
-    settings = config(model, pictures, root, **options)
-    prepared = setup.prepare(settings, lambda *a, **k: None)
-    loaded = setup.load(prepared, lambda *a, **k: None)
-    assert loaded.workers.count == count
-    loop = loop_module.Loop(prepared, loaded, Events(None), Controls(None), None)
-    torch.manual_seed(3)
-    with torch.no_grad():  # not where it starts: there half of the gradients are zero
-        for parameter in loop.parameters:
-            parameter.add_(torch.randn_like(parameter) * 0.05)
-    loop.config = loop.config.with_(max_grad_norm=1e9)
-    loss = float(loop._step(0))
-    return loss, [p.grad.clone() for p in loop.parameters]
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"caption_dropout": 0.5, "noise_offset": 0.1, "gradient_accumulation": 2},
-        {"prior_weight": 0.7},
-        {"train_text_encoder": True, "prior_weight": 0.7},
-        {"prior_folder": "pictures", "prior_weight": 0.5},
-        {"batch_size": 5},
-        {"conv_rank": 2},
-    ],
-    ids=lambda changes: " ".join(changes) or "plain",
-)
-def test_workers_find_the_gradients_of_one(
-    model: Path, pictures: Path, tmp_path: Path, cores: Any, who: list[tuple[str, int]], changes: dict[str, Any]
-) -> None:
-    if "prior_folder" in changes:
-        changes = {**changes, "prior_folder": str(pictures)}
-    cores(1)
-    alone, expected = gradients_of(model, pictures, tmp_path / "a", 1, **changes)
-    assert {name for name, _ in who} == {threading.current_thread().name}
-    first = who[0][1]
-    who.clear()
-    cores(2)
-    shared, found = gradients_of(model, pictures, tmp_path / "b", 2, **changes)
-    assert len({name for name, _ in who}) == 2 and threading.current_thread().name not in {name for name, _ in who}
-    assert sorted(count for _, count in who[:2]) == [first // 2, first - first // 2]
-    assert shared == pytest.approx(alone, rel=1e-5)
-    largest = max(float(g.abs().max()) for g in expected)
-    assert largest > 0
-    for one, two in zip(expected, found, strict=True):
-        assert torch.allclose(one, two, rtol=1e-3, atol=1e-5 * largest)
 
 
 def test_a_run_learns_the_same_and_each_time_to_the_last_bit(
@@ -295,14 +242,6 @@ def test_one_core_is_one_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bf16_is_computed_by_one(model: Path, pictures: Path, tmp_path: Path, cores: Any) -> None:
     cores(2)
     assert load(model, pictures, tmp_path, mixed_precision="bf16").workers.count == 1
-
-
-def test_steps_that_compute_activations_twice_are_taken_by_one(
-    model: Path, pictures: Path, tmp_path: Path, cores: Any, who: list[tuple[str, int]]
-) -> None:
-    cores(2)
-    gradients_of(model, pictures, tmp_path, 2, gradient_checkpointing=True)
-    assert who == [(threading.current_thread().name, 4)]
 
 
 def test_dropout_is_computed_by_one(
