@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -26,6 +27,18 @@ from dalla.wiring import Container
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # in child processes too: threads that spin while they wait cost minutes
 PRAGMAS = library._PRAGMAS  # how the app itself opens a database: it waits for the disk, the tests do not
 NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
+
+
+@contextlib.contextmanager
+def taken(places):
+    """All places of a kind (dalla.web.waiting.Places) are held while the block runs."""
+    while places.take(""):
+        pass
+    try:
+        yield
+    finally:
+        while places.free < places.count:
+            places.leave("")
 
 
 def make_settings(root: Path, **env: str) -> Settings:

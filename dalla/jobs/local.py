@@ -32,6 +32,8 @@ HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 2.0  # how soon work queued by another process is seen
 SAVE_SECONDS = 0.5  # progress is written at most this often
 CRASHES_BEFORE_QUARANTINE = 2
+#: The turn of work that had begun when the app stopped: before all that only waits, for it may still hold what they wait for.
+BEGUN = -1_000_000
 SILENT_SECONDS = 120.0  # an owner under another host name is dead when its heartbeat is older
 
 
@@ -358,8 +360,7 @@ class LocalQueue:
             ).problem()
             problem["code"] = "quarantined" if quarantined else "interrupted"
             fields: dict[str, Any] = {"crashes": crashes, "quarantined": quarantined, "owner": None}
-            if not again:
-                fields |= {"error": problem, "finished_at": now_iso()}
+            fields |= {"turn": BEGUN} if again else {"error": problem, "finished_at": now_iso()}
             target = "queued" if again else "cancelled" if job.cancel_requested else "interrupted"
             try:
                 self.announce(
@@ -455,7 +456,7 @@ class LocalQueue:
             wanted = not self._stopping.is_set()
         if self._stopping.is_set() and not wanted:
             if self._kinds[context.job.kind].restartable:
-                return "queued", {"owner": None}
+                return "queued", {"owner": None, "turn": BEGUN}
             problem = Conflict("The app was closed while this was running.", remedy="'Run again' starts it.").problem()
             return "interrupted", {"error": problem | {"code": "interrupted"}}
         return "cancelled", {"error": exc.problem()}

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from pydantic import ValidationError
+
 from dalla.errors import Cancelled, DallaError, InvalidInput, NotFound, StorageError, UpstreamError
 from dalla.events import EventBus
 from dalla.jobs.base import Context, TaskStore
@@ -24,9 +26,10 @@ from dalla.records.training import TrainingConfig
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
+from dalla.services.training_changes import with_changes
 from dalla.services.training_estimate import Estimates, native_size
 from dalla.services.training_plan import character_of
-from dalla.services.training_rows import can_go_on, config_of, note_of
+from dalla.services.training_rows import can_go_on, note_of
 from dalla.services.training_runs import RunFolder, RunFolders
 
 logger = logging.getLogger(__name__)
@@ -95,13 +98,17 @@ class Drive:
         """The handler. Ends with a result, Cancelled, or an UpstreamError that says why and what helps."""
         job = context.job
         folder = self._folders.folder(job.id)
-        if not isinstance(payload.get("config"), dict):
+        kept = folder.note()
+        note = kept or note_of(job, folder)
+        try:
+            config = with_changes(payload["config"], note.settings)
+        except (KeyError, TypeError, ValidationError) as exc:
             raise InvalidInput(
                 "This task does not say how to train: another version of the app wrote it.",
                 remedy="Start a new training.",
-            )
-        note = folder.note() or folder.save_note(note_of(job, folder))
-        config = config_of(job, note.settings)
+            ) from exc
+        if kept is None:
+            folder.save_note(note)
         process = self._trainer.attach(folder.path)
         if process is not None:
             logger.info("The training '%s' was found again", note.name)

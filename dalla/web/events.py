@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -20,17 +18,13 @@ from dalla.records.user import READ
 from dalla.web.access import identity
 from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
-from dalla.web.waiting import MAX_STREAMS
+from dalla.web.waiting import STREAMS
 
 bp = APIBlueprint("events", __name__, url_prefix="/api", abp_tags=[Tag(name="Events")])
 
 KEEP_ALIVE_SECONDS = 15.0
 LOOK_AGAIN_SECONDS = 10.0  # so often a stream asks whether its session still may read
-MAX_EACH = 8  # of one account, so that nobody keeps the others from theirs
 _NUMBER = re.compile(r"[0-9]{1,18}")
-_streams = threading.BoundedSemaphore(MAX_STREAMS)
-_of_each: Counter[str] = Counter()
-_counting = threading.Lock()
 
 
 class EventsQuery(RequestBody):
@@ -40,7 +34,7 @@ class EventsQuery(RequestBody):
 @bp.get("/events", summary="Server-sent events")
 def events(query: EventsQuery):
     who = identity()
-    if not _enter(who.user_id):
+    if not STREAMS.take(who.user_id):
         raise Unavailable(
             "Too many live connections are open.", remedy="Close some tabs; pages go on by polling.", retry_after=30
         )
@@ -81,29 +75,12 @@ def events(query: EventsQuery):
                     yield b": keep-alive\n\n"
                     quiet_since = time.monotonic()
         finally:
-            _leave(who.user_id)
+            STREAMS.leave(who.user_id)
 
     response = Response(_Releasing(stream()), content_type="text/event-stream")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Accel-Buffering"] = "no"
     return response
-
-
-def _enter(user_id: str) -> bool:
-    """Take a place for one more stream of an account ("": there are no accounts); False when there is none."""
-    with _counting:
-        if (user_id and _of_each[user_id] >= MAX_EACH) or not _streams.acquire(blocking=False):
-            return False
-        _of_each[user_id] += 1
-        return True
-
-
-def _leave(user_id: str) -> None:
-    with _counting:
-        _of_each[user_id] -= 1
-        if _of_each[user_id] <= 0:
-            del _of_each[user_id]
-        _streams.release()
 
 
 class _Releasing:

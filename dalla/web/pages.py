@@ -60,7 +60,7 @@ def wanted() -> bool:
     return (
         request.method in ("GET", "HEAD")
         and "text/html" in request.headers.get("Accept", "")
-        and not request.path.startswith((*PROGRAMS, "/static/", "/public/"))
+        and not request.path.startswith((*PROGRAMS, "/static/", "/public/", "/robots.txt"))
     )
 
 

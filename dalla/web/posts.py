@@ -20,7 +20,7 @@ from dalla.web.blueprint import APIBlueprint
 from dalla.web.context import services
 from dalla.web.files import IMMUTABLE
 from dalla.web.payload import IdPath, PageQuery, created, idempotent
-from dalla.web.waiting import place
+from dalla.web.waiting import RETRY_SECONDS, place
 
 bp = APIBlueprint("posts", __name__, url_prefix="/api/posts", abp_tags=[Tag(name="Posts")])
 
@@ -166,7 +166,10 @@ class BulkBody(RequestBody):
 
 class WaitQuery(RequestBody):
     wait: float = Field(
-        0, ge=0, le=100, description="Answer when the post has come to rest, or after this many seconds"
+        0,
+        ge=0,
+        le=100,
+        description="Answer when the post has come to rest, or after this many seconds; at once when too many wait",
     )
 
 
@@ -394,11 +397,13 @@ def duplicate_post(path: IdPath):
 def publish_post(path: IdPath, query: WaitQuery):
     posts, publishing = services().posts, services().publishing
     post = publishing.publish_now(path.id)
+    held = True
     if query.wait:
         with place() as held:
             post = publishing.wait(path.id, query.wait if held else 0)
     resting = post.status not in IN_FLIGHT and post.status != "scheduled"
-    return posts.public(post), 200 if resting else 202, {"ETag": f'"{post.revision}"'}
+    slower = {} if held or resting else {"Retry-After": str(RETRY_SECONDS)}
+    return posts.public(post), 200 if resting else 202, {"ETag": f'"{post.revision}"', **slower}
 
 
 @bp.post("/<id>/confirm", summary="Settle an unconfirmed post: it is live, or it is not")

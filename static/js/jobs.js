@@ -44,6 +44,7 @@ const target = new EventTarget();
 const channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("dalla.events") : null;
 let state = "connecting";
 let leader = false;
+let alone = false; // no way to share a stream between tabs: each has its own, while it is looked at
 let lastEventId = "";
 let source = null;
 let retryTimer = 0;
@@ -107,6 +108,7 @@ function setState(next) {
 function connect() {
   clearTimeout(retryTimer);
   source?.close();
+  if (alone && document.hidden) return;
   source = new EventSource(withQuery("/api/events", { lastEventId }));
   source.addEventListener("open", () => setState("live"));
   source.addEventListener("error", () => {
@@ -131,6 +133,7 @@ function connect() {
 
 function schedulePoll(ms) {
   clearTimeout(pollTimer);
+  if (alone && document.hidden) return;
   pollTimer = setTimeout(poll, ms);
 }
 
@@ -178,7 +181,7 @@ export function start() {
     if (event.persisted && leader) connect();
   });
   if (!channel || !navigator.locks) {
-    leader = true;
+    leader = alone = true;
     const seen = () => (document.hidden ? rest() : connect());
     document.addEventListener("visibilitychange", seen);
     seen();

@@ -221,12 +221,42 @@ def test_stopping_the_app_queues_restartable_work_again(tasks, make):
             tasks.request_cancel(job.id)
 
 
-def dead_job(tasks, **fields) -> Job:
-    """A job left running by a process that does not exist any more."""
+def test_work_that_had_begun_comes_before_what_was_moved_to_the_front(tasks, make):
+    begun, order = threading.Event(), []
+
+    def endless(ctx, p):
+        begun.set()
+        while not p["brief"]:
+            ctx.check_cancelled()
+            threading.Event().wait(0.005)
+
+    queue = make(tasks, EventBus())
+    queue.register("draw", endless, lane="gpu", restartable=True)
+    queue.start()
+    first = queue.submit("draw", {"brief": False})
+    assert begun.wait(10)
+    second = queue.submit("draw", {"brief": True})
+    queue.run_next(second.id)
+    queue.stop()
+    assert tasks.waiting("gpu") == [first.id, second.id]
+    tasks.claim("gpu", dead_owner(), now_iso())  # the next process takes it up again, and dies
+    queue = make(tasks, EventBus())
+    queue.register("draw", lambda ctx, p: order.append(ctx.job.id), lane="gpu", restartable=True)
+    queue.start()
+    assert [queue.wait(job.id, 10).status for job in (first, second)] == ["completed"] * 2
+    assert order == [first.id, second.id]
+
+
+def dead_owner() -> str:
     owner = this_process().rsplit(":", 1)[0] + ":1.00"
     assert not owner_is_alive(owner)
+    return owner
+
+
+def dead_job(tasks, **fields) -> Job:
+    """A job left running by a process that does not exist any more."""
     job = tasks.insert(Job(id=new_id("job"), kind="draw", lane="gpu", created_at=now_iso(), **fields))
-    tasks.claim("gpu", owner, now_iso())
+    tasks.claim("gpu", dead_owner(), now_iso())
     return job
 
 

@@ -54,8 +54,16 @@ def test_a_task_that_says_little_is_listed_and_read(world: Any, payload: dict[st
     assert world.training.runs()[0] == []
 
 
-def test_a_task_without_settings_fails_with_a_remedy(world: Any) -> None:
-    id = row(world, {}, "queued")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        {},
+        {"config": ["luna"]},
+        {"config": {"name": "luna", "base_model": "starter", "dataset_folder": "luna", "rank": "many"}},
+    ],
+)
+def test_a_task_without_usable_settings_fails_with_a_remedy(world: Any, payload: dict[str, Any]) -> None:
+    id = row(world, payload, "queued")
     world.jobs.start()
     job = world.finish(id)
     assert job.status == "failed" and "does not say how to train" in job.error["detail"]

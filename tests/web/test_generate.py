@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from PIL import Image
 
 from dalla import recipes
 from dalla.web import waiting
-from tests.conftest import png, upload
+from tests.conftest import png, taken, upload
 from tests.fakes import comfy_draw
 from tests.fakes.comfyui import ComfyFake
 
@@ -49,9 +48,7 @@ def generate(client, **wish):
 
 
 def test_the_waiting_form_starts_nothing_when_too_many_wait(client, luna):
-    with contextlib.ExitStack() as held:
-        for _ in range(waiting.MAX_WAITING):
-            held.enter_context(waiting.place())
+    with taken(waiting.ANSWERS):
         refused = generate(client, characterId=luna["id"], prompt="x")
         assert refused.status_code == 503 and int(refused.headers["Retry-After"]) >= 1
         assert client.get("/api/tasks").json["total"] == 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from pathlib import Path
 
 import pytest
 
-from dalla.web import events, files, waiting
+from dalla.web import files, waiting
+from tests.conftest import taken
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_an_id_too_old_starts_from_a_snapshot(client, container):
 
 
 def test_too_many_streams_are_refused_and_closing_frees_them(client):
-    open_streams = [stream(client) for _ in range(waiting.MAX_STREAMS)]
+    open_streams = [stream(client) for _ in range(waiting.STREAMS.count)]
     assert stream(client).status_code == 503
     for response in open_streams:
         response.close()
@@ -143,9 +143,7 @@ def test_when_too_many_wait_the_present_state_is_answered_at_once(client, contai
     monkeypatch.setattr(container.jobs, "wait", noted)
     container.jobs.start()
     id = container.jobs.submit("slow", {}).id
-    with contextlib.ExitStack() as held:
-        for _ in range(waiting.MAX_WAITING):
-            assert held.enter_context(waiting.place())
+    with taken(waiting.WAITING):
         answer = client.get(f"/api/tasks/{id}?wait=60")
         assert answer.status_code == 200 and answer.json["status"] in ("queued", "running")
         assert int(answer.headers["Retry-After"]) >= 1 and asked == [0]
@@ -156,23 +154,32 @@ def test_when_too_many_wait_the_present_state_is_answered_at_once(client, contai
 
 
 def test_a_place_is_free_again_however_the_wait_ends(client, container):
-    for _ in range(waiting.MAX_WAITING + 1):
+    for _ in range(waiting.WAITING.count + 1):
         assert client.get("/api/tasks/job_none?wait=60").status_code == 404
-    with waiting.place() as held:
-        assert held
+    assert waiting.WAITING.free == waiting.WAITING.count
+
+
+def test_one_account_leaves_places_to_the_others():
+    places = waiting.Places(waiting.MOST_OF_EACH + 1)
+    assert all(places.take("greedy") for _ in range(waiting.MOST_OF_EACH))
+    assert not places.take("greedy") and places.take("other") and not places.take("third")
+    places.leave("other")
+    places.leave("greedy")
+    assert places.take("greedy") and places.free == 1
 
 
 def test_streams_and_waiting_requests_leave_threads_for_pages():
-    assert waiting.THREADS - waiting.MAX_STREAMS - waiting.MAX_WAITING >= waiting.THREADS // 4
+    held = sum(places.count for places in (waiting.STREAMS, waiting.WAITING, waiting.ANSWERS))
+    assert waiting.THREADS - held >= waiting.THREADS // 4
 
 
 def test_event_ids_that_are_none_hold_no_connection(client, container):
-    free = events._streams._value
+    free = waiting.STREAMS.free
     for number in ("²", "9" * 5000):
         answer = client.get("/api/events", headers={"Last-Event-ID": f"{container.run_id}-{number}"}, buffered=False)
         assert answer.status_code == 200 and b"snapshot" in next(answer.response)
         answer.close()
-    assert events._streams._value == free
+    assert waiting.STREAMS.free == free
 
 
 def test_a_log_is_answered_in_pieces(client, container, kinds, monkeypatch):

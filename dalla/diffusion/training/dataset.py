@@ -235,7 +235,8 @@ class Texts:
         if self.live:
             return self._family.condition(self._pipe, captions, self._length)
         rows = [self._known[caption] for caption in captions]
-        return {name: torch.stack([row[name] for row in rows]).to(self._device, non_blocking=True) for name in rows[0]}
+        free = self._device == "cuda"
+        return {name: torch.stack([row[name] for row in rows]).to(self._device, non_blocking=free) for name in rows[0]}
 
 
 @dataclass

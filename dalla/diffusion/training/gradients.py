@@ -30,12 +30,13 @@ def of_batch(loop: Any, examples: list[Example], number: int, prior: bool) -> An
     torch.manual_seed((config.seed * 999_983 + number * 2 + kind) % 2**63)
     rng = random.Random(f"{config.seed}/{number}/{kind}")
     count = len(examples)
-    latents = torch.stack([e.latents for e in examples]).to(device, non_blocking=True)
+    free = device == "cuda"  # Apple's graphics may read such a copy's source after it is gone
+    latents = torch.stack([e.latents for e in examples]).to(device, non_blocking=free)
     noise = torch.randn(latents.shape, generator=generator, device=device)
     levels = loaded.objective.sample_levels(count, examples[0].shape, generator)
     noised = loaded.objective.noise(latents, levels, noise, generator)
     captions = ["" if rng.random() < (config.caption_dropout or 0.0) else rng.choice(e.captions) for e in examples]
-    sizes = torch.stack([e.sizes for e in examples]).to(device, non_blocking=True)
+    sizes = torch.stack([e.sizes for e in examples]).to(device, non_blocking=free)
     mask = validation.masks(examples, device)
     size = math.ceil(count / loop.splits)
     total = torch.zeros((), device=device)

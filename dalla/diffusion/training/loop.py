@@ -95,7 +95,7 @@ class Loop:
         while self.done < self.steps:
             self._controls()
             begun = time.monotonic()
-            loss = self._loss = self._step_with_ladder()
+            loss = self._loss = self._step()
             self.done += 1
             if self.average is not None:
                 self.average.update(self.done)
@@ -146,12 +146,21 @@ class Loop:
 
     # ---------------------------------------------------------------- one step
 
-    def _step_with_ladder(self) -> Any:
-        """Take a step; when memory runs out, make it smaller in ways that do not change what is learned."""
+    def _step(self) -> Any:
+        """Take a step; return its loss, a scalar tensor, of all processes."""
+        self._rate = optimizers.set_rates(self.optimizer, self.config, self.done)
+        loss = self._gradients_with_ladder()
+        # Out of the ladder: the processes meet here once a step, and gradients are unscaled once.
+        self.processes.average([loss, *(p.grad for p in self.parameters if p.grad is not None)])
+        self._update()
+        return loss
+
+    def _gradients_with_ladder(self) -> Any:
+        """Find the gradients; when memory runs out, in smaller parts, in ways that do not change what is learned."""
         while True:
             try:
                 with setup.compiling(self.config):
-                    return self._step(self.done)
+                    return self._gradients(self.done)
             except Exception as exc:
                 if not hardware.out_of_memory(exc):
                     raise
@@ -175,8 +184,7 @@ class Loop:
             else:
                 raise OutOfMemory(self.done, problem, self.config.resolution or 0)
 
-    def _step(self, step: int) -> Any:
-        self._rate = optimizers.set_rates(self.optimizer, self.config, step)
+    def _gradients(self, step: int) -> Any:
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.loaded.device)
         for part in range(self.accumulation):
@@ -184,22 +192,23 @@ class Loop:
             total += gradients.of_batch(self, self.batches.batch(number), number, False) / self.accumulation
             if self.prior_batches is not None:
                 gradients.of_batch(self, self.prior_batches.batch(number), number, True)
-        self.processes.average([total, *(p.grad for p in self.parameters if p.grad is not None)])
+        return total
+
+    def _update(self) -> None:
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or 0.0)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, self.config.max_grad_norm or math.inf)
         if self.scaler is not None:
             before = self.scaler.get_scale()
             self.scaler.step(self.optimizer)
             self.scaler.update()
             self._skips = self._skips + 1 if self.scaler.get_scale() < before else 0
             if self._skips > MOST_SKIPS:
-                raise NonFinite(step + 1, "gradient", self.config)
+                raise NonFinite(self.done + 1, "gradient", self.config)
         else:
             if looks_always(self.loaded.device) and not math.isfinite(float(norm)):
-                raise NonFinite(step + 1, "gradient", self.config)
+                raise NonFinite(self.done + 1, "gradient", self.config)
             self.optimizer.step()
-        return total
 
     def _check_finite(self, loss: float) -> None:
         if not math.isfinite(loss):

@@ -119,7 +119,7 @@ class Sampler:
         family = self._family
         own = self._pipe.scheduler
         pipe = copy.copy(self._pipe)  # with a scheduler of its own, so several pictures can be drawn at once
-        vae_was = pipe.vae.device
+        vae_was = pipe.vae.device, pipe.vae.dtype
         state = torch.get_rng_state()
         denoiser = getattr(pipe, family.lora.denoiser)
         training = denoiser.training
@@ -147,7 +147,7 @@ class Sampler:
                     output_type="pil",
                 ).images[0]
         finally:
-            pipe.vae.to(vae_was)
+            pipe.vae.to(*vae_was)
             denoiser.train(training)
             torch.set_rng_state(state)
         return image

@@ -234,7 +234,8 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
         notes += _compile(denoiser, family, device)
     for part in adapters.components().values():
         part.train()
-    if place.dtype != torch.float32 or draws_at_random(adapters):
+    # A tokenizer is nobody's to share: it sets its padding for each call.
+    if place.dtype != torch.float32 or config.train_text_encoder or draws_at_random(adapters):
         count = 1
     workers = sampler.workers = Workers(count)
     return Loaded(

@@ -147,7 +147,9 @@ def masks(examples: list[Example], device: str) -> Any:
     if all(e.mask is None for e in examples):
         return None
     plain = torch.ones(1, *examples[0].shape)
-    return torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(device, non_blocking=True)
+    return torch.stack([e.mask if e.mask is not None else plain for e in examples]).to(
+        device, non_blocking=device == "cuda"
+    )
 
 
 def paired(a: Reading, b: Reading) -> tuple[float, float]:

@@ -6,7 +6,7 @@ import { statusBadge } from "../../components/status-badge.js";
 import { busy, debounce, onAction, render } from "../../dom.js";
 import { ago, bytes, number, plural } from "../../format.js";
 import { attrs, html, icon } from "../../html.js";
-import { runNext, stream } from "../../jobs.js";
+import { runNext, stream, tasks } from "../../jobs.js";
 import { toast } from "../../notices.js";
 import { session } from "../../session.js";
 import { PRESETS } from "./params.js";
@@ -138,7 +138,7 @@ export function runsTab(root, page) {
     rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond };
     return root.hidden ? undefined : paint();
   });
-  const seen = new Map(); // what was last heard of each task of the trainings' lane: what waits depends on all of them
+  const seen = new Map(tasks.active().filter((t) => t.lane === LANE).map((t) => [t.taskId ?? t.id, `${t.status} ${t.turn ?? 0}`])); // what was last heard of each task of the trainings' lane: what waits depends on all of them
   stream.on("task.updated", (task) => {
     const id = task.taskId ?? task.id;
     const now = `${task.status} ${task.turn ?? 0}`;
