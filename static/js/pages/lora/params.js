@@ -57,7 +57,7 @@ export const GROUPS = [
       { name: "lrScheduler", label: "Learning rate over time", kind: "choice", options: [["cosine", "Cosine"], ["constant", "Constant"], ["linear", "Linear"]], help: "How the learning rate falls towards the end." },
       { name: "warmup", label: "Warm-up", kind: "number", min: 0, help: "Steps in which the learning rate rises. Below 1: a share of all steps." },
       { name: "weightDecay", label: "Weight decay", kind: "number", min: 0, max: 10, help: "Pulls weights towards zero." },
-      { name: "maxGradNorm", label: "Largest gradient", kind: "number", min: 0, help: "Longer gradients are cut to this. 1 is usual." },
+      { name: "maxGradNorm", label: "Largest gradient", kind: "number", min: 0, help: "Longer gradients are cut to this. 1 is usual; 0 cuts nothing." },
       { name: "ema", label: "Average the weights", kind: onOff, help: "Delivers an average over the last steps instead of the last state: smoother." },
     ],
   },
