@@ -109,6 +109,27 @@ def test_the_approve_queue_by_keyboard(page: Any, world: posting.World) -> None:
     page.keyboard.press("x")
     expect(page.locator(".ct-row")).to_have_count(1)
     assert world.get(second)["status"] == "cancelled"
+    page.keyboard.press("a")  # the last one took its place
+    expect(page.locator(".ct-row")).to_have_count(0)
+
+
+def test_the_keyboard_keeps_its_place_when_somebody_else_takes_the_row(page: Any, world: posting.World) -> None:
+    made = [world.post(caption=f"Shared {n}", publish="draft", scheduledAt=posting.hours(n + 2)) for n in range(3)]
+    for post in made:
+        world.set(post["id"], hold="approval", hold_reason="Made by a rule.")
+    page.goto("/content.html?tab=needs")
+    expect(page.locator(".ct-row")).to_have_count(3)
+    ids = page.locator(".ct-row").evaluate_all("rows => rows.map((r) => r.dataset.id)")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    current = page.locator(".ct-row.is-current")
+    for gone, heir in ((ids[1], ids[2]), (ids[2], ids[0])):  # the row below takes its place, at the end the one above
+        expect(current).to_have_attribute("data-id", gone)
+        world.call("POST", f"/posts/{gone}/approve")
+        expect(current).to_have_attribute("data-id", heir)
+    page.keyboard.press("a")
+    expect(page.locator(".ct-row")).to_have_count(0)
+    assert {world.get(post["id"])["status"] for post in made} == {"scheduled"}
 
 
 def test_several_at_once_and_filters_in_the_address(page: Any, world: posting.World) -> None:

@@ -90,7 +90,9 @@ export async function mount(main) {
       cursors = answers.map((a) => a?.nextCursor ?? null);
       const fresh = merged(answers.map((a) => a?.items ?? []));
       const known = new Set(append ? rows.map((p) => p.id) : []);
+      const before = rows;
       rows = [...(append ? rows : []), ...fresh.filter((p) => !known.has(p.id))];
+      if (current && !find(current)) current = heir(before);
       if (!append) total = answers.reduce((n, a) => n + (a?.total ?? 0), 0);
       counts = answers.find(Boolean)?.counts ?? counts;
       for (const id of [...selection]) if (!find(id)) selection.delete(id);
@@ -152,10 +154,10 @@ export async function mount(main) {
     url.set({ compose: null });
     if (posts) again();
   }
-  /** The row that gets the focus when this one goes. */
-  function neighbour(id) {
-    const at = rows.findIndex((p) => p.id === id);
-    return (rows[at + 1] ?? rows[at - 1])?.id ?? "";
+  /** The row in the place of the current one, which is gone: the nearest below it, else above. */
+  function heir(before) {
+    const at = before.findIndex((p) => p.id === current);
+    return [...before.slice(at + 1), ...before.slice(0, Math.max(0, at)).reverse()].find((p) => find(p.id))?.id ?? "";
   }
   async function act(id, what, button) {
     const post = find(id);
@@ -165,7 +167,6 @@ export async function mount(main) {
       await compose({ postId: id });
       return;
     }
-    const next = neighbour(id);
     const work = () => actOn(post, what);
     const done = button ? await busy(button, work) : await work();
     if (!done) return;
@@ -174,9 +175,8 @@ export async function mount(main) {
       await compose({ postId: done.id });
       return;
     }
-    if (["approve", "cancel", "delete", "settle"].includes(what)) current = next;
     await load({ limit: Math.max(PAGE, rows.length) });
-    focusRow(find(id) ? id : next);
+    focusRow(find(id) ? id : current);
   }
   function focusRow(id) {
     if (!id) return;
