@@ -219,16 +219,26 @@ def dry_run(config: Any) -> int:
     return 0
 
 
-def estimate_lines(ready: Any) -> list[str]:
-    """Return what the run would take in time, memory and disk, and what speaks against it."""
+def estimate(ready: Any) -> dict[str, Any]:
+    """Return what a run would take on this machine (services/training_estimate.py)."""
     from dalla.events import EventBus
     from dalla.services.system import Samples
     from dalla.services.training_estimate import Estimates
 
     data = ROOT / "data"
-    found = Estimates(data, Samples(data, EventBus()).take).estimate(
-        ready.config, ready.model.native_size, ready.report
-    )
+    machine = Samples(data, EventBus()).take
+    return Estimates(data, machine).estimate(ready.config, ready.model.native_size, ready.report)
+
+
+def new_checks(ready: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what an estimate says against the run and the report on its pictures does not."""
+    told = {row["code"] for row in ready.report.warnings}
+    return [row for row in found["checks"] if row["code"] not in told]
+
+
+def estimate_lines(ready: Any) -> list[str]:
+    """Return what the run would take in time, memory and disk, and what speaks against it."""
+    found = estimate(ready)
     took, memory, disk = found["time"], found["memory"], found["disk"]
     where = "this computer" if took["device"] == "cpu" else took["device"]
     if took["seconds"] is None:
@@ -241,8 +251,7 @@ def estimate_lines(ready: Any) -> list[str]:
     kind = "graphics memory" if memory["on"] == "gpu" else "memory"
     lines.append(f"{kind}: about {memory['neededBytes'] / 1e9:.1f} GB ({basis}){free}")
     lines.append(f"disk: about {disk['neededBytes'] / 1e6:.0f} MB for samples, checkpoints and the cache")
-    told = {row["code"] for row in ready.report.warnings}
-    return lines + [f"Note: {r['message']} {r['fix'] or ''}" for r in found["checks"] if r["code"] not in told]
+    return lines + [f"Note: {row['message']} {row['fix'] or ''}" for row in new_checks(ready, found)]
 
 
 def convert(files: list[Path] | None, to: str | None) -> int:
@@ -290,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
         if not is_first():
             return _leave(BAD_INPUT)
         print(f"Error: {exc.detail} {exc.remedy or ''}", file=sys.stderr)
-        if args.config and (args.config.parent / "run.log").is_file():  # whoever started us reads the events
+        if _has_starter(args):
             _tell_early(args.config.parent, exc)
         return BAD_INPUT
     from dalla.diffusion.training.events import Controls
@@ -308,8 +317,15 @@ def main(argv: list[str] | None = None) -> int:
             signal.signal(getattr(signal, name), stop)
     if "LOCAL_RANK" in os.environ:
         _end_with_the_launcher()
-    code = run(config, listener=Screen(), controls=controls)
+    # The dashboard has said this before it started us.
+    advice = None if _has_starter(args) else lambda ready: new_checks(ready, estimate(ready))
+    code = run(config, listener=Screen(), controls=controls, advice=advice)
     return code if is_first() else _leave(code)
+
+
+def _has_starter(args: argparse.Namespace) -> bool:
+    """Say whether a program started this one and reads its events, not a person in a shell."""
+    return bool(args.config) and (args.config.parent / "run.log").is_file()
 
 
 def is_first() -> bool:

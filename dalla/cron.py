@@ -17,6 +17,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo, available_timezones
 
 from dalla.errors import InvalidInput
+from dalla.plural import counted
 
 MACROS = {
     "@hourly": "0 * * * *",
@@ -215,7 +216,7 @@ def _parse(text: str) -> Cron:
         words = _macro(words)
     parts = words.upper().split()
     if len(parts) != 5:
-        raise _wrong_count(parts)
+        raise _wrongcounted(parts)
     expression = " ".join(_field(field, part, parts) for field, part in zip(_FIELDS, parts, strict=True))
     try:
         first = next(CronSim(expression, datetime(2024, 1, 1)), None)
@@ -235,11 +236,11 @@ def _macro(words: str) -> str:
     return known
 
 
-def _wrong_count(parts: list[str]) -> InvalidInput:
+def _wrongcounted(parts: list[str]) -> InvalidInput:
     n = len(parts)
     if n < 5:
         missing = ", ".join(field.name for field in _FIELDS[n:])
-        return _refuse(f"The schedule has {_count(n, 'field')}; it needs five. Missing: {missing}.", EXAMPLE)
+        return _refuse(f"The schedule has {counted(n, 'field')}; it needs five. Missing: {missing}.", EXAMPLE)
     if n == 6 and re.fullmatch(r"(19|20)\d\d(-\d{4}|/\d+)?|\*", parts[5]) and parts[5] != "*":
         rest = " ".join(parts[:5])
         return _refuse(
@@ -444,10 +445,6 @@ def _listing(words: list[str]) -> str:
     if len(words) > 4:
         return f"{', '.join(words[:3])} and {len(words) - 3} more"
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 # ---------------------------------------------------------------- zones

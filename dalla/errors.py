@@ -25,6 +25,7 @@ stable for programs. The same shape (RFC 9457) is answered by the web and stored
 from __future__ import annotations
 
 import errno
+import os
 from typing import Any, Literal
 
 Problem = dict[str, Any]
@@ -140,6 +141,15 @@ class Unavailable(DallaError):
     code, status, title = "unavailable", 503, "Not available right now"
 
 
+def _folder_of(exc: OSError) -> str:
+    """Name the folder that an operation failed in, as far as the error tells."""
+    name = exc.filename2 or exc.filename
+    if not isinstance(name, str | os.PathLike):
+        return "it"
+    parent = os.path.basename(os.path.dirname(os.fspath(name)))
+    return f"the folder '{parent}'" if isinstance(parent, str) and parent else "it"
+
+
 class StorageError(DallaError):
     """The disk refused: full, read-only, or a file that cannot be read."""
 
@@ -155,10 +165,13 @@ class StorageError(DallaError):
             )
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return cls(
-                f"The data folder is read-only, so {what} could not be saved. Nothing was changed.",
-                remedy="Give this user write permission to the data folder, or set DALLA_DATA_DIR.",
+                f"A folder is read-only, so {what} could not be saved. Nothing was changed.",
+                remedy=f"Give this user write permission to {_folder_of(exc)}, or choose another one in the settings.",
             )
-        return cls(f"The disk refused to save {what}: {exc.strerror or exc}. Nothing was changed.")
+        return cls(
+            f"The disk refused to save {what}: {exc.strerror or exc}. Nothing was changed.",
+            remedy="Look at the disk and its cable or connection, then try again.",
+        )
 
 
 class UpstreamError(DallaError):

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from dalla.bucketing import batches_per_epoch, buckets, plan
 from dalla.errors import DallaError, InvalidInput, StorageError
+from dalla.plural import counted
 from dalla.records.base import Record
 
 PICTURES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
@@ -217,6 +218,13 @@ def open_rgb(path: Path, name: str | None = None) -> tuple[Any, Any]:
     return imaging.flatten(image), alpha
 
 
+def open_mask(path: Path) -> Any:
+    """Decode a mask (mode L: white counts). Raises what `imaging.open_image` raises, and OSError."""
+    from dalla import imaging
+
+    return imaging.open_image(path.read_bytes(), name=path.name).image.convert("L")
+
+
 def _files(root: Path, skipped: list[dict[str, str]]) -> Iterator[tuple[Path, int]]:
     folders = [(root, 1)]
     for entry in sorted(root.iterdir()):
@@ -255,6 +263,16 @@ def _look(path: Path, name: str, choices: list[Any], trigger: str, class_word: s
     def problem(code: str, message: str) -> None:
         problems.append({"code": code, "message": message})
 
+    mask, shows = _mask(path), alpha
+    if mask is not None:
+        try:
+            shows = open_mask(path.with_name(mask))
+        except (DallaError, OSError) as exc:
+            why = exc.detail if isinstance(exc, DallaError) else f"{mask} cannot be read: {exc.strerror or exc}."
+            problem("mask_damaged", f"Its mask is left out: {why}")
+            mask = None
+    if crop.lost_fraction and shows is not None:
+        crop = plan(image.width, image.height, choices, focus=_focus(shows, (crop.box[3] - crop.box[1]) / image.height))
     if not words:
         problem("no_caption", "It has no caption." if source == "none" else "Its caption file is empty.")
         source = "none"
@@ -267,7 +285,7 @@ def _look(path: Path, name: str, choices: list[Any], trigger: str, class_word: s
     return SetPicture(
         file=name, width=image.width, height=image.height, caption=caption, caption_source=source, bucket=crop.bucket,
         box=crop.box, scale=round(crop.scale, 4), lost_fraction=crop.lost_fraction, rotated=rotated,
-        alpha=alpha is not None, mask=_mask(path), trigger_added=added, problems=problems,
+        alpha=alpha is not None, mask=mask, trigger_added=added, problems=problems,
         sha256=hashlib.sha256(data).hexdigest(),
     ), image.resize((16, 16)).tobytes()  # fmt: skip
 
@@ -281,6 +299,18 @@ def _beside(path: Path, suffix: str) -> Path | None:
 
 def _mask(path: Path) -> str | None:
     return next((path.stem + end for end in MASKS if path.with_name(path.stem + end).is_file()), None)
+
+
+def _focus(mask: Any, kept: float) -> tuple[float, float] | None:
+    """Return the middle of what a mask shows, as shares of width and height; None when it shows all or nothing.
+
+    Of what is taller than the share of the height that is `kept` it is the middle of the upper part: heads are there.
+    """
+    box = mask.point(lambda value: 255 if value >= 128 else 0).getbbox()
+    if box is None or box == (0, 0, *mask.size):
+        return None
+    left, top, right, bottom = (edge / mask.size[n % 2] for n, edge in enumerate(box))
+    return (left + right) / 2, top + min(bottom - top, kept) / 2
 
 
 def _alike(a: bytes, b: bytes) -> bool:
@@ -307,11 +337,11 @@ def _warnings(
     elif count < FEW:
         warn(
             "few_pictures",
-            f"{_count(count, 'picture')}: a likeness needs about 10 to 30.",
+            f"{counted(count, 'picture')}: a likeness needs about 10 to 30.",
             "Add pictures that show other poses, clothes and backgrounds.",
         )
     if skipped:
-        warn("skipped", f"{_count(len(skipped), 'file')} cannot be used.", "See the list for the reason of each.")
+        warn("skipped", f"{counted(len(skipped), 'file')} cannot be used.", "See the list for the reason of each.")
     bare = having("no_caption")
     if bare and bare == count:
         warn(
@@ -344,23 +374,25 @@ def _warnings(
             )
     if small := having("upscaled"):
         warn(
-            "too_small", f"{_count(small, 'picture')} will be enlarged.", "Use larger originals or a lower resolution."
+            "too_small", f"{counted(small, 'picture')} will be enlarged.", "Use larger originals or a lower resolution."
         )
     if cut := having("heavy_crop"):
-        warn("heavy_crop", f"{_count(cut, 'picture')} will lose a large part.", "Look at the crops; cut them yourself.")
+        warn(
+            "heavy_crop", f"{counted(cut, 'picture')} will lose a large part.", "Look at the crops; cut them yourself."
+        )
     if twins := having("duplicate") + having("near_duplicate"):
-        warn("duplicates", f"{_count(twins, 'picture')} repeat others and count double.", "Remove the copies.")
+        warn("duplicates", f"{counted(twins, 'picture')} repeat others and count double.", "Remove the copies.")
     if long := having("long_caption"):
         warn(
             "long_captions",
-            f"{_count(long, 'caption')} may be longer than 77 tokens.",
+            f"{counted(long, 'caption')} may be longer than 77 tokens.",
             "SD 1.5 and SDXL read long captions in windows here; programs without that cut them off.",
         )
     short = [row for row in rows if row["pictures"] < batch]
     if short and count >= batch:
         warn(
             "bucket_smaller_than_batch",
-            f"{_count(len(short), 'bucket')} hold fewer pictures than the batch size {batch}; they train as smaller batches.",
+            f"{counted(len(short), 'bucket')} hold fewer pictures than the batch size {batch}; they train as smaller batches.",
             "Nothing is dropped. Crop these pictures to a common shape if you want full batches.",
         )
     if masked and not any(p.alpha or p.mask for p in pictures):
@@ -369,16 +401,14 @@ def _warnings(
             "Masked loss is on, but no picture has transparency or a mask file.",
             "Add <name>-masklabel.png beside the pictures (white counts, black does not), or switch it off.",
         )
-    elif not masked and (see := sum(p.alpha for p in pictures)):
-        warn("transparent", f"{_count(see, 'picture')} are transparent and get a white ground.", "Or use masked loss.")
+    if damaged := having("mask_damaged"):
+        warn("masks_damaged", f"{counted(damaged, 'mask')} cannot be read.", "Save them again as PNG, or delete them.")
+    if not masked and (see := sum(p.alpha for p in pictures)):
+        warn("transparent", f"{counted(see, 'picture')} are transparent and get a white ground.", "Or use masked loss.")
     if not masked and (have := sum(p.mask is not None for p in pictures)):
         warn(
             "masks_unused",
-            f"{_count(have, 'mask')} beside the pictures {'is' if have == 1 else 'are'} not used.",
+            f"{counted(have, 'mask')} beside the pictures {'is' if have == 1 else 'are'} not used.",
             "Switch masked loss on.",
         )
     return found
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

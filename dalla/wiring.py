@@ -9,8 +9,7 @@ from typing import Any
 
 from dalla.engines.captions import CAPTION_ENGINES
 from dalla.engines.captions.vision.base import VisionEngines
-from dalla.engines.faces import FACE_READERS
-from dalla.engines.faces.yunet import YuNet
+from dalla.engines.faces import FACE_FINDERS, FACE_READERS
 from dalla.engines.images import ENGINES
 from dalla.engines.images.base import ImageEngine
 from dalla.engines.images.local_models import LocalModels
@@ -183,7 +182,7 @@ class Container:
         self.jobs = LocalQueue(self.tasks, self.events, immediate=immediate_jobs)
         self.local_models = LocalModels(settings)
         self.engines = LazyEngines(settings, self.local_models)
-        self.faces = YuNet(settings)
+        self.faces = FACE_FINDERS.load("yunet")(settings)
 
         # services
         self.characters = Characters(

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import random
 import shutil
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +29,15 @@ from dalla.wiring import Container
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # in child processes too: threads that spin while they wait cost minutes
 PRAGMAS = library._PRAGMAS  # how the app itself opens a database: it waits for the disk, the tests do not
 NOWHERE = "http://127.0.0.1:9"  # the discard port: connections are refused at once
+
+
+def free_port() -> int:
+    """A port that nobody listens on, below those that systems hand out: no connection on its way takes it meanwhile."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

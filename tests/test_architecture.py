@@ -14,7 +14,7 @@ GROUND = {
     "settings", "errors", "registry", "ids", "paths", "imaging", "recipes", "records", "times", "events", "log", "weights",
     "frames", "addresses", "cron", "framing", "text_length", "tlds", "bucketing", "training_set",
     "archives", "filenames", "languages", "downloads", "measures", "tokens", "settings_values",
-    "lora_names", "lora_layers", "lora_forms",
+    "lora_names", "lora_layers", "lora_forms", "lora_texts", "model_folder", "plural",
 }  # fmt: skip
 ADAPTERS = {"stores", "jobs", "engines", "platforms"}
 HEAVY = {"torch", "diffusers", "peft", "transformers", "accelerate"}

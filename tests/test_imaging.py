@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
@@ -68,6 +68,7 @@ def test_limits_come_before_decoding():
         imaging.open_image(b"%PDF-1.4")
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 100))
 def test_damage_is_an_error_of_ours_or_still_a_picture(noise, at):
     good = png(size=(16, 16))

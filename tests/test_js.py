@@ -5,6 +5,7 @@ Node comes with playwright's driver, so nothing has to be installed for it.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -32,3 +33,11 @@ def test_pure_modules():
     assert files
     done = subprocess.run([program, "--test", *files], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+
+
+def test_the_pages_hear_every_event_that_is_published():
+    sources = "\n".join(path.read_text() for path in (ROOT / "dalla").rglob("*.py"))
+    published = set(re.findall(r'events\.publish\(\s*"([a-z_.]+)"', sources))
+    listed = (ROOT / "static" / "js" / "jobs.js").read_text().partition("const TYPES = [")[2].partition("]")[0]
+    assert {"task.updated", "shelf.updated"} <= published
+    assert published <= set(re.findall(r'"([a-z_.]+)"', listed))

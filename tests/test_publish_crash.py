@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.conftest import png
+from tests.conftest import free_port, png
 from tests.fakes.graph import GraphFake
 from tests.fakes.server import Call, Reply
 from tests.fakes.x import XFake
@@ -51,10 +50,8 @@ class KillingX(Kills, XFake):
 
 @pytest.fixture
 def world(tmp_path: Path) -> Any:
-    with KillingGraph({ACCOUNT: TOKEN}) as graph, KillingX() as x, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-        probe.close()
+    with KillingGraph({ACCOUNT: TOKEN}) as graph, KillingX() as x:
+        port = str(free_port())  # public pictures are fetched from it, and the second start has the same
         env = {
             "INSTAGRAM_GRAPH_URL": graph.url,
             "X_API_URL": x.url,

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
@@ -115,6 +115,7 @@ def test_strange_graphs_do_no_harm(text):
     recipes.read(with_texts(prompt=text))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_strange_files_do_no_harm(noise):
     recipes.read(noise)

@@ -19,18 +19,19 @@ from tests.test_app import ROOT, App, command, environment
 from tests.test_restart import wait_for_another_start
 
 CHILD = """
-import sys, time
+import itertools, sys, time
 from pathlib import Path
 from dalla.services import restore_apply
 from dalla.stores.lockfile import DataFolderLock
 from dalla.wiring import settle_folders
 
-rename = restore_apply._rename
-def slow(source, target):
+rename, done = restore_apply._rename, itertools.count(1)
+def counted(source, target):
     rename(source, target)
-    print("renamed", flush=True)
-    time.sleep(0.2)
-restore_apply._rename = slow
+    if next(done) == int(sys.argv[2]):
+        print("renamed", flush=True)
+        time.sleep(600)  # killed here
+restore_apply._rename = counted
 DataFolderLock(Path(sys.argv[1])).acquire("test")
 settle_folders(Path(sys.argv[1]))
 """
@@ -79,9 +80,10 @@ def test_kill_9_in_the_middle_is_continued_by_the_next_start(tmp_path, archive, 
     with place.running() as (_, client):
         client.post("/api/characters", json={"name": "Present"})
     stager(place.settings).stage(archive)
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(place.data)], cwd=ROOT, stdout=subprocess.PIPE)
-    for _ in range(renames):
-        assert child.stdout.readline() == b"renamed\n"
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(place.data), str(renames)], cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert child.stdout.readline() == b"renamed\n"
     child.send_signal(signal.SIGKILL)
     child.wait(30)
     child.stdout.close()
@@ -91,7 +93,7 @@ def test_kill_9_in_the_middle_is_continued_by_the_next_start(tmp_path, archive, 
         assert luna["name"] == "Luna" and not (place.data / "restore" / "staged.json").exists()
         assert requests.get(f"{app.url}/api/media", timeout=10).json()["total"] == 3
         notes = []
-        for _ in range(100):
+        for _ in range(300):
             notes = requests.get(f"{app.url}/api/notifications", timeout=10).json()["items"]
             if any(note["kind"] == "restore.done" for note in notes):
                 break

@@ -239,6 +239,30 @@ def test_mask_files_are_not_pictures(tmp_path):
     assert "no_masks" in warnings(scan(tmp_path, resolution=64, masked_loss=True))
 
 
+def test_what_a_mask_or_transparency_shows_is_not_cropped_off(tmp_path):
+    noise(40, 256, 1).save(tmp_path / "a.png")
+    lost = one(tmp_path).box
+    assert lost[1] > 0 and lost[3] < 256 and one(tmp_path).lost_fraction
+    mask = Image.new("L", (20, 128), 0)
+    mask.paste(255, (4, 108, 14, 126))  # the face, far below
+    mask.save(tmp_path / "a-masklabel.png")
+    box = one(tmp_path).box
+    assert box[3] == 256 and box[3] - box[1] == lost[3] - lost[1]
+    mask.paste(255, (0, 0, 20, 128))  # everything: tells nothing
+    mask.save(tmp_path / "a-masklabel.png")
+    assert one(tmp_path).box == lost
+    mask.paste(0, (0, 0, 5, 128))  # somebody from head to foot: the head stays
+    mask.save(tmp_path / "a-masklabel.png")
+    assert one(tmp_path).box[1] == 0
+    (tmp_path / "a-masklabel.png").unlink()
+    cut = noise(40, 256, 1).convert("RGBA")
+    alpha = Image.new("L", cut.size, 0)
+    alpha.paste(255, (8, 230, 30, 250))
+    cut.putalpha(alpha)
+    cut.save(tmp_path / "a.png")
+    assert one(tmp_path).box[3] == 256
+
+
 def test_empty_and_missing_folders(tmp_path):
     report = scan(tmp_path)
     assert not report.pictures and warnings(report) == {"no_pictures"} and report.steps_per_epoch == 0

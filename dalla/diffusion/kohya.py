@@ -19,7 +19,6 @@ from dalla.lora_names import RESNET, SGM_ENDS, joined
 _PART = re.compile(
     r"^(lora_(?:unet|transformer|te[123]?)_)(.+?)\.(lora_down\.weight|lora_up\.weight|alpha|dora_scale)$"
 )
-_PEFT = re.compile(r"^(.+)\.(?:lora_([AB])\.weight|(dora_scale))$")
 _COMPONENTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 _ENCODERS = {
     "lora_te_": "text_encoder", "lora_te1_": "text_encoder", "lora_te2_": "text_encoder_2", "lora_te3_": "text_encoder_3"
@@ -87,25 +86,6 @@ def stem(key: str) -> str:
     return re.sub(r"\.(?:lora_(?:down|up|[AB])\.weight|alpha|dora_scale)$", "", key)
 
 
-def peft_layers(weights: dict[str, Any]) -> Layers:
-    """Read `component.module.lora_A/B.weight` tensors (no alpha: it is folded in) as layers.
-
-    Keys of other styles are left out; halves without their partner too.
-    """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for key, tensor in weights.items():
-        if match := _PEFT.match(key):
-            component, _, module = match[1].partition(".")
-            if component in _COMPONENTS:
-                found.setdefault((component, module), {})[match[2] or "magnitude"] = tensor
-    layers: Layers = {}
-    for (component, module), parts in found.items():
-        if "A" in parts and "B" in parts:
-            one = Layer(parts["A"], parts["B"], float(parts["A"].shape[0]), parts.get("magnitude"))
-            layers.setdefault(component, {})[module] = one
-    return layers
-
-
 def needs_conversion(keys: Any) -> bool:
     """Say whether diffusers' own loader would lose something of a file with these keys.
 
@@ -165,16 +145,6 @@ def to_peft(weights: dict[str, Any], pipe: Any) -> dict[str, Any]:
             if magnitudes:
                 _add_magnitude(out, component, path, magnitudes[number])
     return out
-
-
-def from_peft(weights: dict[str, Any], layout: LoraLayout, dtype: Any) -> dict[str, Any]:
-    """Return `component.module.lora_A/B.weight` tensors under the family's file names. The way back of `to_peft`."""
-    renamed = {
-        re.sub(r"\.lora_magnitude_vector(?:\.weight)?$", ".dora_scale", key): value for key, value in weights.items()
-    }
-    layers = peft_layers(renamed)
-    known = {component: rows for component, rows in layers.items() if component in layout.prefixes}
-    return file_tensors(known, layout, dtype)
 
 
 def sgm_names(unet: Any) -> dict[str, str]:

@@ -66,18 +66,72 @@ def of_samples(loop: Any, final: dict[int, Any]) -> dict[str, Any]:
     named = [i for i in final if prompts[i].with_trigger] or list(final)
     lora = [(str(i), final[i]) for i in named]
     base = [(str(i), loop.base_samples[i]) for i in named if i in loop.base_samples]
-    rows = spread([*loop.prepared.train, *loop.prepared.held_out])
-    folder = Path(loop.config.dataset_folder)
-
-    def training(cut: bool) -> Iterator[tuple[str, Any]]:  # one picture in memory at a time: they may be large
-        return ((row.file, training_picture(folder, row, cut)) for row in rows)
-
-    models = Path(loop.config.models_folder) if loop.config.models_folder else None
-    drawn = loop.prepared.model.native_size <= DRAWN_SIDE
+    models = _models_of(loop)
     return {
-        "faces": _safely(lambda: faces(lambda: training(False), lora, base, models, drawn=drawn)),
-        "images": _safely(lambda: images(lambda: training(True), lora, base, models)),
+        "faces": _safely(lambda: faces(lambda: _training(loop, False), lora, base, models, drawn=_draws(loop))),
+        "images": _safely(lambda: images(lambda: _training(loop, True), lora, base, models)),
     }
+
+
+def _training(loop: Any, cut: bool) -> Iterator[tuple[str, Any]]:
+    """Yield a run's pictures by name, one in memory at a time: they may be large."""
+    folder = Path(loop.config.dataset_folder)
+    for row in spread([*loop.prepared.train, *loop.prepared.held_out]):
+        yield row.file, training_picture(folder, row, cut)
+
+
+def _models_of(loop: Any) -> Path | None:
+    return Path(loop.config.models_folder) if loop.config.models_folder else None
+
+
+def _draws(loop: Any) -> bool:
+    """Say whether a run's base model draws cartoons."""
+    side: int = loop.prepared.model.native_size
+    return side <= DRAWN_SIDE
+
+
+class Person:
+    """Whose face a run's training pictures show: the mean of their vectors, which samples are compared with."""
+
+    def __init__(self, reader: FaceReader, own: list[Vector]) -> None:
+        self._reader = reader
+        self._values = _mean_of(own)
+        self.among = _round(sum(_to_others(own)) / len(own))  # of the training pictures' faces to the others' mean
+
+    @classmethod
+    def of_run(cls, loop: Any) -> Person | None:
+        """Return the person of a run, None where faces cannot be compared; the report says why."""
+        if _draws(loop):
+            return None
+        try:
+            reader = FaceReader(_models_of(loop))
+            own = [face for name, image in _training(loop, False) for face in reader.read(name, image)[:1]]
+        except Exception as exc:  # noqa: BLE001 - as in `faces`
+            log.info("No faces are compared while the run trains: %s", _first_line(exc))
+            return None
+        kept = _same_person(own)
+        return cls(reader, kept) if _enough(kept, own) else None
+
+    def similarity(self, pictures: list[Any]) -> float | None:
+        """Return the mean cosine of each picture's best face to the person; None when no picture shows a face."""
+        found = [self._reader.read(str(number), image) for number, image in enumerate(pictures)]
+        best = [max(float(face.values @ self._values) for face in faces) for faces in found if faces]
+        return _round(sum(best) / len(best)) if best else None
+
+
+def _same_person(own: list[Vector]) -> list[Vector]:
+    """Return the faces that fit the others."""
+    return [v for v, near in zip(own, _to_others(own), strict=True) if near >= STRANGER] if len(own) > 1 else []
+
+
+def _enough(kept: list[Vector], own: list[Vector]) -> bool:
+    return len(kept) >= max(FEWEST, len(own) // 2)
+
+
+def _mean_of(own: list[Vector]) -> Any:
+    import numpy
+
+    return _unit(numpy.mean([v.values for v in own], axis=0))
 
 
 def faces(
@@ -113,14 +167,14 @@ def compare_faces(own: list[Vector], lora: list[list[Vector]], base: list[list[V
     """
     import numpy
 
-    kept = [v for v, near in zip(own, _to_others(own), strict=True) if near >= STRANGER]
+    kept = _same_person(own)
     odd = [v.file for v in own if v not in kept]
-    if len(kept) < max(FEWEST, len(own) // 2):
+    if not _enough(kept, own):
         return _none(
             "Faces are not compared: the training pictures show different people, or faces that are not photographs.",
             pictures=len(own),
         )
-    person = _unit(numpy.mean([v.values for v in kept], axis=0))
+    person = _mean_of(kept)
     rows = []
     for found in lora:
         if not found:

@@ -176,14 +176,6 @@ class TrainingProcess:
 
     # ------------------------------------------------------------ wishes
 
-    def pause(self) -> None:
-        """Ask it to wait after the step it is at."""
-        self._ask("pause")
-
-    def go_on(self) -> None:
-        """Take a pause back."""
-        (self.folder / "pause").unlink(missing_ok=True)
-
     def save(self) -> None:
         """Ask for a checkpoint now."""
         self._ask("save")
@@ -225,7 +217,7 @@ class TrainingProcess:
     def cancel(self, on_event: Callable[[dict[str, Any]], None]) -> Ended:
         """Stop it: ask (it finishes its step and saves), then terminate, then kill. Returns when it has ended."""
         self._ask("cancel")
-        self.go_on()
+        (self.folder / "pause").unlink(missing_ok=True)
         asked = self._sign = time.monotonic()
         while self.is_alive:
             if self._tell(on_event):

@@ -12,7 +12,8 @@ _BY_EXIT: dict[int, EndKind] = {
 }  # fmt: skip
 #: Words of the trainer's error codes and of its log, where the exit code says nothing.
 _BY_WORD: tuple[tuple[EndKind, tuple[str, ...]], ...] = (
-    ("disk_full", ("disk_full", "storage", "no space left", "disk quota", "enospc")),
+    # Not "storage": that is the code of every file that cannot be read, too.
+    ("disk_full", ("no space left", "disk quota", "quota exceeded", "enospc", "mb are free on the disk")),
     ("out_of_memory", ("out_of_memory", "out of memory", "memoryerror", "defaultcpuallocator", "bad_alloc")),
     ("non_finite", ("non_finite", "not finite", "nan loss")),
     ("verification", ("verification",)),

@@ -162,6 +162,7 @@ class LocalQueue:
         self._running: dict[str, LocalContext] = {}
         self._previews: dict[str, tuple[int, bytes, str]] = {}
         self._changed = threading.Condition()
+        self._telling = threading.RLock()  # around a change and its event: what is told last is how it stands
         self._wakeups = {lane: threading.Condition() for lane in self.lanes}
         self._signals = dict.fromkeys(self.lanes, 0)
         self._threads: list[threading.Thread] = []
@@ -189,19 +190,19 @@ class LocalQueue:
         how = self._kinds.get(kind)
         if how is None:
             raise InvalidInput(f"There is no work of the kind '{kind}'.")
-        job = self.tasks.insert(
-            Job(
-                id=new_id("job"),
-                kind=kind,
-                lane=how.lane,
-                title=title or kind.replace("_", " "),
-                character_id=character_id,
-                parent_id=parent_id,
-                payload=payload,
-                created_at=now_iso(),
-            )
+        job = Job(
+            id=new_id("job"),
+            kind=kind,
+            lane=how.lane,
+            title=title or kind.replace("_", " "),
+            character_id=character_id,
+            parent_id=parent_id,
+            payload=payload,
+            created_at=now_iso(),
         )
-        self.announce(job)
+        with self._telling:
+            job = self.tasks.insert(job)
+            self.announce(job)
         if self.immediate:
             claimed = self.tasks.claim(how.lane, self.owner, now_iso(), {kind})
             if claimed is not None:
@@ -214,35 +215,37 @@ class LocalQueue:
         return self.tasks.get(id)
 
     def cancel(self, id: str) -> Job:
-        job = self.tasks.request_cancel(id)
+        with self._telling:
+            job = self.tasks.request_cancel(id)
+            self.announce(job)
         context = self._running.get(id)
         if context is not None:
             context.ask_to_stop()
-        self.announce(job)
         return job
 
     def retry(self, id: str, *, title: str | None = None) -> Job:
         renamed = {} if title is None else {"title": title}
-        job = self.tasks.transition(
-            id,
-            "queued",
-            only_from={"failed", "cancelled", "interrupted"},
-            error=None,
-            result=None,
-            crashes=0,
-            quarantined=False,
-            cancel_requested=False,
-            finished_at=None,
-            owner=None,
-            done=0,
-            total=0,
-            message="",
-            rate=None,
-            eta_seconds=None,
-            items_failed=[],
-            **renamed,
-        )
-        self.announce(job)
+        with self._telling:
+            job = self.tasks.transition(
+                id,
+                "queued",
+                only_from={"failed", "cancelled", "interrupted"},
+                error=None,
+                result=None,
+                crashes=0,
+                quarantined=False,
+                cancel_requested=False,
+                finished_at=None,
+                owner=None,
+                done=0,
+                total=0,
+                message="",
+                rate=None,
+                eta_seconds=None,
+                items_failed=[],
+                **renamed,
+            )
+            self.announce(job)
         if self.immediate:
             claimed = self.tasks.claim(job.lane, self.owner, now_iso(), {job.kind})
             if claimed is not None:
@@ -267,7 +270,8 @@ class LocalQueue:
             while True:
                 job = self.tasks.get(id)
                 left = deadline - time.monotonic()
-                if job.finished or left <= 0 or self._stopping.is_set():
+                over = job.finished and id not in self._running  # ours is over when its end has been told, too
+                if over or left <= 0 or self._stopping.is_set():
                     return job
                 self._changed.wait(min(left, 0.5))
 
@@ -289,6 +293,7 @@ class LocalQueue:
         self._recover()
         self._stopping.clear()
         for lane, count in self.lanes.items():
+            self._seen[lane] = now_iso()
             for n in range(count):
                 self._spawn(f"{lane}-{n}", partial(self._work, lane))
         self._spawn("heartbeat", self._beat)
@@ -385,7 +390,8 @@ class LocalQueue:
             seen = self._signals[lane]
             self._seen[lane] = now_iso()
             try:
-                job = self.tasks.claim(lane, self.owner, now_iso(), kinds) if kinds else None
+                with self._telling:  # what waits has been told of before it runs
+                    job = self.tasks.claim(lane, self.owner, now_iso(), kinds) if kinds else None
             except Exception:  # noqa: BLE001 - a worker thread must survive a database hiccup
                 logger.exception("The task table cannot be read; trying again")
                 self._stopping.wait(1.0)
@@ -464,9 +470,10 @@ class LocalQueue:
     def _finish(self, id: str, status: str, fields: dict[str, Any]) -> None:
         """Save the end of a job; while the disk refuses, keep trying in the heartbeat thread."""
         try:
-            self.announce(
-                self.tasks.transition(id, status, only_from={"running", "paused"}, owned_by=self.owner, **fields)
-            )
+            with self._telling:
+                self.announce(
+                    self.tasks.transition(id, status, only_from={"running", "paused"}, owned_by=self.owner, **fields)
+                )
         except Conflict:
             logger.warning("Task %s was no longer ours when it ended (%s)", id, status)
         except Exception:  # noqa: BLE001 - the outcome must not be lost

@@ -57,7 +57,6 @@ class PlatformInfo:
     images: ImageRules
     text: TextRules
     needs_public_url: bool = False
-    can_look: bool = True  # a lost answer can be resolved by asking
     min_gap_seconds: int = 300
     docs_url: str = ""  # where a person gets the keys
 

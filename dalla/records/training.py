@@ -184,7 +184,7 @@ class TrainingConfig(Record):
     sample_steps: int | None = None
     save_every: int | None = None  # 0: only the best and the last
     keep_checkpoints: int | None = None
-    early_stop: int | None = None  # validations without a new best; 0: off
+    early_stop: int | None = None  # readings clearly above the lowest; 0: off
     seed: int = 0
     resume_from: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dalla.bucketing import buckets
+from dalla.plural import counted
 from dalla.services.dataset_formats import ExportOptions, Format, Item, clean_label
 from dalla.training_set import with_trigger
 
@@ -131,7 +132,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def card(items: list[Item], about: About) -> str:
     """Return the dataset card of a Hugging Face repository."""
     splits = [s for s in ("train", "validation") if s == "train" or any(item.split == s for item in items)]
-    counted = {split: sum(item.split == split for item in items) for split in ("train", "validation", "reg")}
+    counts = {split: sum(item.split == split for item in items) for split in ("train", "validation", "reg")}
     head = ["---", f"pretty_name: {_text(about.name)}", "task_categories:", "- text-to-image", "configs:"]
     head += ["- config_name: default", "  drop_labels: true", "  data_files:"]
     for split in splits:
@@ -139,11 +140,11 @@ def card(items: list[Item], about: About) -> str:
     body = [f"# {about.name}", ""]
     if about.description.strip():
         body += [about.description.strip(), ""]
-    body += [f"{_count(counted['train'], 'picture')} with captions in `train/`" + (
-        f", {_count(counted['validation'], 'picture')} in `validation/`." if counted["validation"] else "."
+    body += [f"{counted(counts['train'], 'picture')} with captions in `train/`" + (
+        f", {counted(counts['validation'], 'picture')} in `validation/`." if counts["validation"] else "."
     )]  # fmt: skip
-    if counted["reg"]:
-        body += [f"{_count(counted['reg'], 'regularization picture')} in `reg/`, in no split."]
+    if counts["reg"]:
+        body += [f"{counted(counts['reg'], 'regularization picture')} in `reg/`, in no split."]
     if about.trigger:
         body += ["", f"Trigger word: `{about.trigger}`"]
     body += ["", "```python", "from datasets import load_dataset", "", 'pictures = load_dataset("imagefolder", data_dir=".")["train"]', "```"]  # fmt: skip
@@ -366,7 +367,3 @@ def _where(key: str, options: ExportOptions) -> list[str]:
 
 def _base(path: str) -> str:
     return path.rpartition("/")[2]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -26,7 +26,7 @@ from dalla.services.dataset_import_captions import (
     sidecar,
     table,
 )
-from dalla.services.dataset_import_masks import sort_masks
+from dalla.services.dataset_import_masks import sort_masks, stem_of
 from dalla.services.dataset_sources import HEIC, PICTURES, Source, SourceFile, kind_of, reads_heic
 from dalla.training_set import FOREIGN
 
@@ -269,11 +269,11 @@ class _Captions:
         self._by_stem: dict[str, list[str]] = {}
         self._by_last: dict[str, list[str]] = {}
         for file in pictures:
-            self._by_stem.setdefault(filename_key(_stem(file.name)), []).append(file.name)
+            self._by_stem.setdefault(filename_key(stem_of(file.name)), []).append(file.name)
             last = file.name.rpartition("/")[2]
-            for name in {filename_key(last), filename_key(_stem(last))}:
+            for name in {filename_key(last), filename_key(stem_of(last))}:
                 self._by_last.setdefault(name, []).append(file.name)
-        self._unread = {filename_key(_stem(name)) for name in found.needs_plugin}
+        self._unread = {filename_key(stem_of(name)) for name in found.needs_plugin}
         self._texts: dict[str, dict[str, str]] = {}  # picture -> kind -> text
         for file in texts:
             if file.name not in skip:
@@ -288,7 +288,7 @@ class _Captions:
 
     def _take(self, file: SourceFile) -> None:
         suffix = _suffix(file.name)
-        stem = filename_key(_stem(file.name))
+        stem = filename_key(stem_of(file.name))
         # "a.png.txt" names its picture in full; "a.txt" belongs to every picture called a
         owners = [self._by_path[stem]] if stem in self._by_path else self._by_stem.get(stem, [])
         if file.size > (MAX_TABLE if suffix in _TABLES else MAX_CAPTION) and not (suffix == ".json" and not owners):
@@ -369,11 +369,6 @@ class _Captions:
 
     def _orphan(self, file: SourceFile, reason: str) -> None:
         self._found.orphans.append({"name": printable(file.name), "reason": reason})
-
-
-def _stem(name: str) -> str:
-    folder, slash, last = name.rpartition("/")
-    return folder + slash + (last.rpartition(".")[0] or last)
 
 
 def words_of_precedence(found: Inventory) -> list[str]:

@@ -7,11 +7,10 @@ the caller did not ask for 202.
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date
 from textwrap import shorten
 from typing import Any, Protocol
@@ -26,7 +25,8 @@ from dalla.records.family import FAMILIES
 from dalla.records.image import ImageRequest, ImageResult, ModelInfo, UpscaleRequest
 from dalla.records.job import Job
 from dalla.records.media import LoraRecipe, MediaItem, Recipe
-from dalla.services.characters import Characters, active_narratives
+from dalla.services.characters import Characters
+from dalla.services.composing import Composed, compose
 from dalla.services.gallery import Gallery
 from dalla.settings import Settings
 from dalla.times import now_iso
@@ -47,15 +47,6 @@ class Engines(Protocol):
 
     def get(self, name: str) -> ImageEngine:
         """Raises NotFound."""
-
-
-@dataclass
-class Composed:
-    """The prompt as it goes to the engine, and where each part came from."""
-
-    prompt: str
-    negative_prompt: str
-    parts: list[dict[str, str]] = field(default_factory=list)
 
 
 @dataclass
@@ -189,7 +180,22 @@ class Generation:
         if wish.raw_prompt:
             return compose(None, wish.prompt or "", wish.negative_prompt, date.today())
         today = self._characters.today(character, self._settings.timezone) if character else date.today()
-        return compose(character, wish.prompt or "", wish.negative_prompt, today)
+        words = self._lora_words(character, wish) if character else []
+        return compose(character, wish.prompt or "", wish.negative_prompt, today, words)
+
+    def _lora_words(self, character: Character, wish: Wish) -> list[str]:
+        """Return the trigger words of the character's LoRAs that this wish draws with."""
+        own = {_plain_name(use.name) for use in character.loras}
+        uses = [u for u in (character.loras if wish.loras is None else wish.loras) if _plain_name(u.name) in own]
+        names = dict.fromkeys(_plain_name(use.name) for use in uses if use.strength)
+        # What lies here is asked first: its cards are at hand, and a server need not be asked for its list.
+        engines = sorted(self._engines.all(), key=lambda engine: engine.name != "builtin") if names else []
+        found: dict[str, str] = {}
+        for engine in engines:
+            for lora in engine.loras() if names.keys() - found.keys() else []:
+                if (name := _plain_name(lora.name)) in names:
+                    found.setdefault(name, lora.trigger_word or "")
+        return [word.strip() for name in names for word in found.get(name, "").split(",") if word.strip()]
 
     # ------------------------------------------------------------ submitting
 
@@ -521,58 +527,3 @@ def same_name(a: str, b: str) -> bool:
 def _plain_name(name: str) -> str:
     """Return a LoRA's name as engines agree on it: one lists it with its ending, another without."""
     return name.replace("\\", "/").removesuffix(".safetensors").lower()
-
-
-def compose(character: Character | None, prompt: str, negative: str | None, today: date) -> Composed:
-    """Compose: trigger word (once), base prompt, the given prompt, style, mood, the narrative active today.
-
-    A negative prompt that is given is added to the character's; parts that say the same are said once.
-    """
-    parts: list[dict[str, str]] = []
-
-    def add(source: str, text: str | None) -> None:
-        text = (text or "").strip().strip(",").strip()
-        if text and text.lower() not in (p["text"].lower() for p in parts):
-            parts.append({"source": source, "text": text})
-
-    if character is None:
-        add("prompt", prompt)
-        return Composed(prompt.strip(), (negative or "").strip(), parts)
-    settings = character.prompt_settings
-    add("basePrompt", settings.base_prompt if settings else None)
-    add("prompt", prompt)
-    add("style", settings.style if settings else None)
-    add("mood", settings.mood if settings else None)
-    for narrative in active_narratives(character, today):
-        add("narrative", narrative.description or narrative.title)
-    trigger = (character.trigger_word or "").strip()
-    if trigger:
-        word = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
-        seen = False
-        for part in parts:
-            part["text"], seen = _once(word, part["text"], seen)
-        parts = [part for part in parts if part["text"]]
-        if not seen:
-            parts.insert(0, {"source": "triggerWord", "text": trigger})
-    negatives: list[str] = []
-    for text in (settings.negative_prompt if settings else None, negative):
-        text = (text or "").strip().strip(",").strip()
-        if text and text.lower() not in (n.lower() for n in negatives):
-            negatives.append(text)
-    return Composed(", ".join(part["text"] for part in parts), ", ".join(negatives), parts)
-
-
-def _once(word: re.Pattern[str], text: str, seen: bool) -> tuple[str, bool]:
-    """Drop every occurrence of the word but the very first; tidy the commas and spaces that leaves."""
-
-    def drop(match: re.Match[str]) -> str:
-        nonlocal seen
-        if seen:
-            return ""
-        seen = True
-        return match[0]
-
-    kept = word.sub(drop, text)
-    if kept != text:
-        kept = re.sub(r"\s{2,}", " ", re.sub(r"(,\s*){2,}", ", ", kept)).strip(" ,")
-    return kept, seen

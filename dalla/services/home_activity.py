@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from dalla.jobs.base import TaskStore
+from dalla.plural import counted
 from dalla.records.media import MediaItem
 from dalla.records.post import Post, PostFilter
 from dalla.records.run import Run
@@ -61,7 +62,7 @@ class Activity:
         if name is None:
             return None
         made = [
-            _count(len(ids), noun) for ids, noun in ((run.media_ids, "picture"), (run.post_ids, "post")) if ids
+            counted(len(ids), noun) for ids, noun in ((run.media_ids, "picture"), (run.post_ids, "post")) if ids
         ]  # fmt: skip
         said = {"completed": "has run", "failed": "failed", "missed": "was missed"}[run.status]
         return _line(
@@ -118,7 +119,7 @@ def _pictures(items: list[MediaItem], names: dict[str, str]) -> list[dict[str, A
         first = group[0]
         who = names.get(first.character_id or "")
         noun = "video" if first.type == "video" else "picture"
-        what = f"a {noun}" if len(group) == 1 else _count(len(group), noun)
+        what = f"a {noun}" if len(group) == 1 else counted(len(group), noun)
         title = f"{_DID.get(first.origin, 'Made')} {what}" + (f" of {who}" if who else "")
         line = _line(
             "media", first.id, title, first.prompt, "completed", first.created_at, f"/gallery.html?media={first.id}"
@@ -154,7 +155,3 @@ def _line(kind: str, key: str, title: str, detail: str, status: str, at: str, hr
         "at": at,
         "href": href,
     }
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -110,12 +110,13 @@ class LoraShelf:
     def exists(self, name: str) -> bool:
         return self._taken(name, {p.name.lower() for p in self._entries()})
 
-    def of_character(self, character_id: str) -> set[str]:
-        """Return the names of the LoRAs that were trained for this character."""
-        found = set()
+    def of_character(self, character_id: str) -> dict[str, str]:
+        """Return the LoRAs that were trained for this character: {name: trigger word, "" without one}."""
+        found = {}
         for _, path, _ in self._files.loras().values():
-            if _read_card(path.with_suffix(".json")).character_id == character_id:
-                found.add(path.stem)
+            card = _read_card(path.with_suffix(".json"))
+            if card.character_id == character_id:
+                found[path.stem] = (card.trigger_word or "").strip()
         return found
 
     def users(self, name: str) -> list[dict[str, Any]]:
@@ -155,12 +156,13 @@ class LoraShelf:
         self._tell(name)
         return self.get(name)
 
-    def add_copy(self, source: Path, wish: str, card: LoraCard) -> str:
+    def add_copy(self, source: Path, wish: str, card: LoraCard, *, trained: bool = False) -> str:
         """Put a copy of a LoRA file on the shelf under a fresh name; return it. Whole or not at all.
 
+        `trained` here: it takes the new name as its own, and what it says of how it was made joins the card.
         Raises InvalidInput when the file is no LoRA, StorageError.
         """
-        from dalla import weights
+        from dalla import lora_texts, weights
 
         header = weights.read_header(source, name=f"{source.stem}.safetensors")  # an upload has another ending
         if weights.lora_format(header) is None:
@@ -170,12 +172,17 @@ class LoraShelf:
             name = self.free_name(wish)
             target = self.root / f"{name}.safetensors"
             try:
+                pieces = lora_texts.named(source, name) if trained else None
                 with open(source, "rb") as old, open(temp, "xb") as new:
-                    shutil.copyfileobj(old, new, 1 << 20)
+                    if pieces is None:
+                        shutil.copyfileobj(old, new, 1 << 20)
+                    else:
+                        new.writelines(pieces)
                     new.flush()
                     os.fsync(new.fileno())
                 card = card.with_(name=name, created_at=now_iso(), sha256=weights.file_sha256(temp))
-                self._write_card(target.with_suffix(".json"), card.to_json(exclude_unset=True))
+                notes = lora_texts.notes(header) if trained else {}
+                self._write_card(target.with_suffix(".json"), notes | card.to_json(exclude_unset=True))
                 os.replace(temp, target)
                 fsync_folder(self.root)
             except OSError as exc:

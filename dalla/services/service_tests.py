@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from dalla.engines.captions.base import CaptionEngine
 from dalla.engines.images.base import ImageEngine
 from dalla.errors import DallaError, InvalidInput, NotFound
+from dalla.plural import counted
 from dalla.records.family import FAMILIES
 from dalla.records.finding import Finding
 from dalla.records.image import ImageRequest, ModelInfo
@@ -122,7 +123,7 @@ class ServiceTests:
             if not status.available:
                 return Finding(False, status.reason or "It cannot be used.", status.remedy, status.detail)
             models, loras = len(engine.models()), len(engine.loras())
-            said = f"{engine.label} answers: {_count(models, 'model')}, {_count(loras, 'LoRA')}."
+            said = f"{engine.label} answers: {counted(models, 'model')}, {counted(loras, 'LoRA')}."
             info = {**status.detail, "models": models, "loras": loras}
             if not models:
                 return Finding(False, said, "Put a checkpoint into ComfyUI's models/checkpoints.", info)
@@ -141,7 +142,7 @@ class ServiceTests:
             info: dict[str, Any] = {"models": len(known)}
             small = [model for model in known if (model.size_bytes or MAX_TRY_BYTES) < MAX_TRY_BYTES]
             if not small:
-                said = f"{_count(len(known), 'model')} found; all are too large for a quick try."
+                said = f"{counted(len(known), 'model')} found; all are too large for a quick try."
                 return Finding(True, said, info=info)
             model = min(small, key=lambda one: one.size_bytes or 0)
             result = engine.generate(_smallest_request(model), _Quiet())
@@ -209,7 +210,7 @@ def _paths(settings: Settings) -> Finding:
             False, " ".join(wrong), "Choose another folder, or give this user the right to write there.", info
         )
     least = min((f["freeBytes"] for f in folders if f["freeBytes"] is not None), default=None)
-    said = f"{_count(len(folders), 'folder')} can be written."
+    said = f"{counted(len(folders), 'folder')} can be written."
     if least is not None and least < LOW_DISK:
         return Finding(False, f"{said} Only {least / 1e6:.0f} MB are free.", "Free some space.", info)
     return Finding(True, said, info=info)
@@ -270,7 +271,3 @@ def _no_such_address(host: str) -> str | None:
         except OSError as exc:
             return f"This computer cannot listen on {host}: {exc.strerror or exc}."
     return None
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -31,6 +31,7 @@ from dalla.services.notices import Notices
 from dalla.services.training_changes import changed_wish, changes, retitled, run_title
 from dalla.services.training_drive import Drive, Trainer
 from dalla.services.training_estimate import Estimates
+from dalla.services.training_notes import as_checks
 from dalla.services.training_plan import Plan, Planner, TrainWish, character_of
 from dalla.services.training_rows import config_of, note_of, public_config, public_run, state_step
 from dalla.services.training_runs import LOG, RunFolder, RunFolders
@@ -132,6 +133,7 @@ class Training:
         why = self._trainer.missing()
         if why:
             answer["checks"].insert(0, {"code": "trainer_missing", "level": "error", "message": why, "fix": "Run 'make install'."})  # fmt: skip
+        answer["checks"] += as_checks(plan.notes)
         waiting = self.tasks.page(statuses=["queued", "running"], limit=500)[0]
         ahead = [job for job in waiting if job.lane == LANE]
         return {

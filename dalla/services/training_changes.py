@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel, to_snake
 
 from dalla.errors import InvalidInput
+from dalla.plural import counted
 from dalla.records.training import TrainingConfig
 
 #: A saved state can be gone on from with any of these; everything else decided what the state is.
@@ -88,17 +89,13 @@ def with_changes(config: dict[str, Any], changed: dict[str, Any]) -> TrainingCon
 def run_title(name: str, character: str | None, pictures: int, steps: int) -> str:
     """Return what the task of a run is called. `character`: a name, or None."""
     who = f" of {character}" if character else ""
-    return f"Train LoRA '{name}'{who}: {_count(pictures, 'picture')}, {_count(steps, 'step')}"
+    return f"Train LoRA '{name}'{who}: {counted(pictures, 'picture')}, {counted(steps, 'step')}"
 
 
 def retitled(title: str, changed: dict[str, Any]) -> str:
     """Return the title with the steps that were changed, as `changes` answers; any other stays as it is."""
     steps = changed.get("steps")
-    return re.sub(r"\d+ steps?$", _count(steps, "step"), title) if steps else title
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return re.sub(r"\d+ steps?$", counted(steps, "step"), title) if steps else title
 
 
 def changed_wish(wish: dict[str, Any], changed: dict[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from dalla.services.training_estimate import Estimates, native_size
 from dalla.services.training_plan import character_of
 from dalla.services.training_rows import can_go_on, note_of
 from dalla.services.training_runs import RunFolder, RunFolders
+from dalla.training_set import has_word
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,10 @@ class Drive:
         paused = self._tasks.transition(
             job.id, "paused", only_from={"running"}, owner=None, message=message, eta_seconds=None
         )
-        if paused.cancel_requested:  # in the very last moment
+        if paused.cancel_requested:  # in the very last moment: the note says by now what is to be kept
+            note = folder.note() or note
+            if note is not None:
+                logger.info("%s: %s", job.id, self._stopped(folder, note, config))
             paused = self._tasks.request_cancel(job.id)
         self._events.publish("task.updated", paused.public())
         self._events.publish("training.progress", {"taskId": job.id, "event": "paused", "step": step})
@@ -254,7 +258,8 @@ class Drive:
     def attach(self, name: str, note: RunNote, config: TrainingConfig) -> tuple[bool, list[str]]:
         """Give a LoRA and its trigger word to the run's character, in place of what was trained for it before.
 
-        Returns (whether it was given, sentences about what was and was not changed). Raises nothing.
+        A trigger word that no LoRA before it had is somebody's own and stays; the LoRA's joins each prompt all the same
+        (`Generation.compose`). Returns (whether it was given, sentences about what was and was not changed). Raises nothing.
         """
         character = character_of(self._characters, note.character_id)
         if character is None:
@@ -262,18 +267,21 @@ class Drive:
         why = self._not_for(character, config)
         if why is not None:
             return False, [why]
-        older = self._shelf.of_character(character.id) - {name}
+        older = {other: word for other, word in self._shelf.of_character(character.id).items() if other != name}
         kept = [u for u in character.loras if u.name.removesuffix(".safetensors") not in {*older, name}]
         gone = [u.name for u in character.loras if u.name.removesuffix(".safetensors") in older]
         changes: dict[str, Any] = {"loras": [*kept, LoraUse(name=name, strength=1.0)]}
         notes = [f"{character.name} uses it from now on" + (f" instead of {', '.join(gone)}." if gone else ".")]
-        if config.trigger_word and not (character.trigger_word or "").strip():
-            changes["trigger_word"] = config.trigger_word
-            notes.append(f"Its trigger word is now '{config.trigger_word}'.")
-        elif config.trigger_word and character.trigger_word != config.trigger_word:
-            notes.append(
-                f"{character.name}'s trigger word is '{character.trigger_word}', the LoRA's is '{config.trigger_word}'."
-            )
+        had, word = (character.trigger_word or "").strip(), config.trigger_word.strip()
+        if word and had != word:
+            if not had or had.lower() in {theirs.lower() for theirs in older.values()}:
+                changes["trigger_word"] = word
+                notes.append(f"Its trigger word is now '{word}'" + (f" instead of '{had}'." if had else "."))
+                settings = character.prompt_settings
+                if had and settings and has_word(settings.base_prompt or "", had):
+                    notes.append(f"Its base prompt still says '{had}': change it there.")
+            else:
+                notes.append(f"Its trigger word stays '{had}'; '{word}', the LoRA's own, joins each prompt.")
         if not character.preferred_model:
             changes["preferred_model"] = note.base_model
             notes.append(f"Its model is now '{note.base_model}', on which the LoRA was trained.")
@@ -333,7 +341,7 @@ class Drive:
             step=step,
         )
         wish = config.name if not self._shelf.exists(config.name) else f"{config.name}-step{step}"
-        name = self._shelf.add_copy(path, wish, card)
+        name = self._shelf.add_copy(path, wish, card, trained=True)
         folder.change_note(lora=name)
         return name
 

@@ -37,7 +37,7 @@ WEIGHTS = {"sd15": 1.7 * GB, "sdxl": 5.1 * GB, "sd3": 4.1 * GB, "flux": 23.8 * G
 QUANTIZED = {"none": 1.0, "fp8": 0.5, "int8": 0.5, "nf4": 0.28}
 #: LoRA weights, gradients and Adam's state at rank 16 in fp32 (attention only, all linear layers), bytes.
 LORA_STATE = {"sd15": (49, 104), "sdxl": (354, 650), "sd3": (143, 320), "flux": (399, 998), "starter": (2, 6)}
-#: A bf16 LoRA file at rank 16 (attention only, all linear layers), MiB.
+#: A fp16 LoRA file at rank 16 (attention only, all linear layers), MiB.
 LORA_FILE = {"sd15": (6, 13), "sdxl": (44, 81), "sd3": (18, 40), "flux": (50, 125), "starter": (0.3, 1)}
 #: Activations of one picture at the family's native size (without, with gradient checkpointing), bytes.
 ACTIVATIONS = {
@@ -77,14 +77,17 @@ class Estimates:
         memory = [r["memoryBytes"] for r in state.metrics if isinstance(r.get("memoryBytes"), int | float)]
         row = {
             **_kind_of(config, native),
+            **_memory_kind_of(config, native),
             "device": self.device(config),
             "secondsPerStep": round(1 / median(rates[len(rates) // 4 :]), 6),
             "startSeconds": None if start_seconds is None else round(max(0.0, start_seconds), 1),
-            "memoryBytes": int(max(memory)) if memory else None,
+            # A run that had to make do with less says nothing about what these settings need.
+            "memoryBytes": int(max(memory)) if memory and not state.ladder else None,
             "at": now_iso(),
         }
+        kind = {"device": row["device"], **_kind_of(config, native), **_memory_kind_of(config, native)}
         with self._lock:
-            rows = [old for old in self._rows() if not _same(old, row)][-(KEPT_RUNS - 1) :]
+            rows = [old for old in self._rows() if not _is(old, kind)][-(KEPT_RUNS - 1) :]
             try:
                 write_atomic(self._path, json.dumps([*rows, row], indent=1).encode() + b"\n")
             except OSError as exc:
@@ -138,7 +141,7 @@ class Estimates:
     def _time(self, config: TrainingConfig, native: int, steps: int) -> dict[str, Any]:
         wanted, device = _kind_of(config, native), self.device(config)
         rows = [row for row in self._rows() if row.get("device") == device]
-        exact = [row for row in rows if all(row.get(k) == v for k, v in wanted.items())]
+        exact = [row for row in rows if _is(row, wanted)]
         kin = [row for row in rows if row.get("kind") == wanted["kind"]]
         if exact:
             per_step, basis, detail = exact[-1]["secondsPerStep"], "measured", "From an earlier run like this one."
@@ -163,7 +166,7 @@ class Estimates:
         }
 
     def _memory(self, config: TrainingConfig, native: int) -> dict[str, Any]:
-        wanted = _kind_of(config, native)
+        wanted = _memory_kind_of(config, native)
         kind, device = wanted["kind"], self.device(config)
         scale = 1.0 if device != "cpu" and config.mixed_precision != "no" else 2.0  # fp32
         pixels = (config.resolution or native) ** 2 / NATIVE[kind] ** 2
@@ -174,7 +177,7 @@ class Estimates:
         training = weights + lora + activations + OVERHEAD
         needed, basis = max(training, caching), "table"
         rows = [r for r in self._rows() if r.get("device") == device and r.get("memoryBytes")]
-        exact = [r for r in rows if all(r.get(k) == v for k, v in wanted.items())]
+        exact = [r for r in rows if _is(r, wanted)]
         if exact:
             needed, basis = float(exact[-1]["memoryBytes"]), "measured"
         sample = self._machine()
@@ -310,7 +313,7 @@ def _on_disks(places: list[tuple[str, Path, float]]) -> dict[str, Any]:
 
 
 def _kind_of(config: TrainingConfig, native: int) -> dict[str, Any]:
-    """What makes two runs cost alike."""
+    """What makes a step of two runs take equally long. `batch`: pictures of one step, however they are divided."""
     return {
         "kind": preset_kind(config.family or "sd15", native),
         "resolution": config.resolution or native,
@@ -319,7 +322,26 @@ def _kind_of(config: TrainingConfig, native: int) -> dict[str, Any]:
         "targets": config.targets or "full",
         "quantize": config.quantize,
         "textEncoder": config.train_text_encoder,
+        "dora": config.use_dora,
+        "prior": ("pictures" if config.prior_folder else "words") if config.prior_weight else "none",
     }
+
+
+def _memory_kind_of(config: TrainingConfig, native: int) -> dict[str, Any]:
+    """What makes two runs need the same memory. `atOnce`: pictures that are in it at one time."""
+    alike = {key: value for key, value in _kind_of(config, native).items() if key != "batch"}
+    return alike | {
+        "atOnce": config.batch_size or 1,
+        "rank": config.rank or 16,
+        "convRank": config.conv_rank or 0,
+        "precision": config.mixed_precision,
+        "optimizer": config.optimizer or "adamw",
+        "ema": bool(config.ema),
+    }
+
+
+def _is(row: dict[str, Any], kind: dict[str, Any]) -> bool:
+    return all(row.get(key) == value for key, value in kind.items())
 
 
 def _work(row: dict[str, Any]) -> float:
@@ -329,11 +351,6 @@ def _work(row: dict[str, Any]) -> float:
     return (
         WORK[kind] * pixels * float(row.get("batch") or 1) * (CHECKPOINTING_COST if row.get("checkpointing") else 1.0)
     )
-
-
-def _same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    keys = ("device", "kind", "resolution", "batch", "checkpointing", "targets", "quantize", "textEncoder")
-    return all(a.get(key) == b.get(key) for key in keys)
 
 
 def _size(count: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,14 +13,16 @@ from pydantic import ValidationError
 from pydantic.alias_generators import to_camel, to_snake
 
 from dalla.errors import InvalidInput, NotFound, Unavailable
+from dalla.model_folder import refuse_damaged, side_multiple
 from dalla.records.character import Character
 from dalla.records.family import FAMILIES
 from dalla.records.image import ModelInfo
-from dalla.records.training import TrainingConfig
+from dalla.records.training import LIMITS, TrainingConfig
 from dalla.records.training_machine import Machine, known, shortcomings
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf, check_new_name
 from dalla.services.training_estimate import native_size
+from dalla.services.training_notes import without_effect
 from dalla.services.training_sets import TrainingSets, from_base64, plain_name
 from dalla.settings import Settings
 from dalla.training_set import SetReport
@@ -78,6 +81,7 @@ class Plan:
     model: ModelInfo
     native: int
     character: Character | None
+    notes: list[dict[str, str]]  # {field, message}: what was asked for and changes nothing
 
 
 class Planner:
@@ -109,7 +113,8 @@ class Planner:
         folder = self._sets.folder(dataset or self.dataset(wish, character))
         config, model, native = self.check(wish, taken=taken, folder=folder)
         family = model.family or ""
-        draft = config.complete(family, 12, native_size=native)
+        multiple = side_multiple(Path(config.base_model), family)
+        draft = _on_multiple(config.complete(family, 12, native_size=native), multiple)
         report = self._sets.report(folder.name, **scan_settings(draft))
         count = len(report.pictures)
         if not count:
@@ -120,11 +125,11 @@ class Planner:
                 remedy="Put PNG, JPEG or WebP pictures into it; 10 to 30 are a good number.",
             )
         trained = max(1, count - config.held_out(count))
-        complete = config.complete(family, trained, native_size=native)
+        complete = _on_multiple(config.complete(family, trained, native_size=native), multiple)
         _refuse(complete, self._machine())
         if complete.prior_folder and complete.prior_weight:
             self._refuse_empty_prior(complete)
-        return Plan(complete, report, model, native, character)
+        return Plan(complete, report, model, native, character, without_effect(config, multiple, complete))
 
     def check(
         self, wish: TrainWish, *, taken: set[str], folder: Path | None = None
@@ -135,6 +140,8 @@ class Planner:
         """
         character = self._characters.get(wish.character_id) if wish.character_id else None
         model, path = self.base_model(wish.base_model, character)
+        if path.is_dir():
+            refuse_damaged(path)
         family = model.family or ""
         name = wish.name.strip() if wish.name and wish.name.strip() else None
         if name is not None:
@@ -301,6 +308,22 @@ class Planner:
                 f"There is no usable picture in training_data/{name}.",
                 remedy="Put pictures of the class into it, or name no folder: a trigger word and a class word are enough.",
             )
+
+
+def _on_multiple(config: TrainingConfig, multiple: int) -> TrainingConfig:
+    """Return the config with the bucket step that the trainer takes: one that the model's layers do not round.
+
+    Raises InvalidInput when there is none in the limits.
+    """
+    step = math.lcm(config.bucket_step or 64, multiple)
+    if step > LIMITS["bucket_step"][1]:
+        raise InvalidInput.field(
+            "params.bucketStep",
+            f"Sides must be multiples of {multiple} px for this model, which do not go together with a step of "
+            f"{config.bucket_step}.",
+            remedy=f"Use {multiple} or a multiple of it.",
+        )
+    return config.with_(bucket_step=step)
 
 
 def checked_params(params: dict[str, Any]) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def _details(job: Job, folder: RunFolder, state: RunState, note: RunNote, config
         "samples": folder.samples(),
         "checkpoints": folder.checkpoints(),
         "validations": state.validations,
+        "resemblances": state.resemblances,
         "warnings": state.warnings,
         "ladder": state.ladder,
         "ready": _ready(state.ready),

@@ -39,6 +39,7 @@ class RunState:
     last: dict[str, Any] = field(default_factory=dict)  # the newest `step` event
     metrics: list[dict[str, Any]] = field(default_factory=list)
     validations: list[dict[str, Any]] = field(default_factory=list)
+    resemblances: list[dict[str, Any]] = field(default_factory=list)  # how like the training pictures the samples are
     samples: list[dict[str, Any]] = field(default_factory=list)
     checkpoints: list[dict[str, Any]] = field(default_factory=list)
     warnings: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +47,6 @@ class RunState:
     report: dict[str, Any] | None = None
     closing: dict[str, Any] | None = None  # done, error or cancelled
     closing_end: int = 0  # byte at which that line ends
-    paused: bool = False
 
     @property
     def step(self) -> int:
@@ -66,16 +66,18 @@ class RunState:
             case "phase":
                 self.phase = row
             case "ready":
-                self.ready, self.closing, self.paused = row, None, False
+                self.ready, self.closing = row, None
                 self._back_to(row.get("startStep"))
             case "step":
                 self.last = row
                 self.metrics.append({key: row[key] for key in _CURVES if key in row})
                 if len(self.metrics) > KEPT_POINTS:
                     self.metrics = thin(self.metrics, KEPT_POINTS // 2)
-                self.paused = False
             case "validation":
                 self.validations.append(row)
+            case "resemblance":
+                self.resemblances = [r for r in self.resemblances if r.get("step") != row.get("step")]
+                self.resemblances.append(row)
             case "sample":
                 key = (row.get("step"), row.get("index"), row.get("withTrigger"))
                 self.samples = [s for s in self.samples if (s.get("step"), s.get("index"), s.get("withTrigger")) != key]
@@ -90,10 +92,7 @@ class RunState:
                     self.warnings.append(row)
             case "ladder":
                 self.ladder.append({"step": self.step, **row})
-            case "paused":
-                self.paused = True
             case "resumed":
-                self.paused = False
                 self._back_to(row.get("step"))
             case "report":
                 self.report = row
@@ -103,7 +102,7 @@ class RunState:
     def _back_to(self, step: Any) -> None:
         """Forget what was measured after the step a run was taken up again at: it is measured anew."""
         if isinstance(step, int):
-            for name in ("metrics", "validations"):
+            for name in ("metrics", "validations", "resemblances"):
                 setattr(self, name, [row for row in getattr(self, name) if (row.get("step") or 0) <= step])
             if self.step > step:
                 self.last = self.metrics[-1] if self.metrics else {"step": step}

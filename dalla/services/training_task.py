@@ -16,7 +16,7 @@ from dalla.services.training import Training
 from dalla.services.training_plan import TrainWish, checked_params
 
 WAIT_SECONDS = 1.0
-_TEXTS = ("trainingData", "datasetId", "baseModel", "triggerWord", "loraName")
+_TEXTS = ("trainingData", "datasetId", "baseModel", "triggerWord")
 
 
 def validate(task: ScheduledTask) -> list[dict[str, str]]:

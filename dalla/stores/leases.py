@@ -48,12 +48,6 @@ class SqlLeases:
         with self._library.read() as connection:
             return connection.execute(select(switches.c.value).where(switches.c.name == name)).scalar()
 
-    def set_switch(self, name: str, value: Any, now: str) -> None:
-        with self._library.write() as connection:
-            changed = update(switches).where(switches.c.name == name).values(value=value, updated_at=now)
-            if not connection.execute(changed).rowcount:
-                connection.execute(insert(switches).values(name=name, value=value, updated_at=now))
-
     def change_switch(self, name: str, now: str, change: Any) -> Any:
         """Read, change and write a switch as one step; return the new value."""
         with self._library.write() as connection:

@@ -366,15 +366,6 @@ class SqlPosts:
         with self._library.read() as connection:
             return set(connection.execute(query.distinct()).scalars())
 
-    def posted_media(self, media_ids: list[str]) -> dict[str, list[str]]:
-        query = select(post_media.c.media_id, posts.c.platform).join(posts, posts.c.seq == post_media.c.post_seq)
-        query = query.where(post_media.c.media_id.in_(media_ids), posts.c.status == "published").distinct()
-        found: dict[str, list[str]] = {}
-        with self._library.read() as connection:
-            for media_id, platform in connection.execute(query.order_by(posts.c.platform)):
-                found.setdefault(media_id, []).append(platform)
-        return found
-
     def file_hashes(self, *, settled_before: str) -> set[str]:
         """Return the hashes of prepared pictures that some post still needs (all but those settled long ago)."""
         old = and_(posts.c.status.in_(["published", "cancelled", "dry_run"]), posts.c.updated_at < settled_before)

@@ -25,16 +25,24 @@ const keyOf = (node) =>
 
 function patchChildren(parent, next) {
   const keyed = new Map();
-  for (const child of parent.children) {
+  const stays = new Set([...next.children].map(keyOf));
+  for (const child of [...parent.children]) {
     const key = keyOf(child);
-    if (key) keyed.set(key, child);
+    if (key && !stays.has(key)) child.remove(); // first of all: those behind it need not be moved, which would cost them the focus
+    else if (key) keyed.set(key, child);
   }
   let current = parent.firstChild;
   for (const wanted of [...next.childNodes]) {
     const key = keyOf(wanted);
     let match = null;
-    if (key) match = keyed.get(key)?.nodeName === wanted.nodeName ? keyed.get(key) : null;
-    else if (current && !keyOf(current) && current.nodeName === wanted.nodeName) match = current;
+    if (key) {
+      match = keyed.get(key)?.nodeName === wanted.nodeName ? keyed.get(key) : null;
+      while (match && current?.nodeType === 3) {
+        const space = current; // between elements: it goes, the element stays where it is
+        current = current.nextSibling;
+        space.remove();
+      }
+    } else if (current && !keyOf(current) && current.nodeName === wanted.nodeName) match = current;
     else if (current && !keyOf(current) && current.nodeType === 3) {
       // text between elements comes and goes: look one further
       const after = current.nextSibling;

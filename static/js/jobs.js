@@ -22,6 +22,7 @@ const TYPES = [
   "dataset.updated",
   "training.progress",
   "lora.updated",
+  "shelf.updated",
   "post.updated",
   "prompt.updated",
   "schedule.updated",

@@ -483,8 +483,8 @@ WHEN = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
     [
         ("sd15", "sd_v1", "stable-diffusion-v1/lora"),
         ("sdxl", "sdxl_base_v1-0", "stable-diffusion-xl-v1-base/lora"),
-        ("sd3", "sd3m", "stable-diffusion-3-medium/lora"),
-        ("flux", "flux1", "flux-1-dev/lora"),
+        ("sd3", "sd3m", "stable-diffusion-3/lora"),
+        ("flux", "flux1", "flux-1/lora"),
     ],
 )
 def test_other_programs_find_what_they_look_for(tmp_path: Path, name: str, version: str, architecture: str) -> None:

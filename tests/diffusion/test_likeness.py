@@ -261,3 +261,20 @@ def test_the_pictures_for_the_encoder_are_cut_as_they_are_trained(tmp_path: Path
     row = SimpleNamespace(file="wide.png", box=(50, 0, 150, 100))
     assert likeness.training_picture(tmp_path, row, True).size == (100, 100)
     assert likeness.training_picture(tmp_path, row, False).size == (200, 100)
+
+
+def test_the_person_of_a_run_is_known_in_samples_while_it_trains(loop: Any) -> None:
+    person = likeness.Person.of_run(loop)
+    assert person is not None
+    near = person.similarity([portrait()])
+    assert near is not None and near > 0.9
+    assert person.similarity([portrait(), plain()]) == near  # a picture without a face says nothing
+    assert person.similarity([plain()]) is None
+    loop.prepared.model.native_size = 128
+    assert likeness.Person.of_run(loop) is None  # cartoons
+
+
+def test_too_few_faces_are_no_person(loop: Any) -> None:
+    loop.prepared.train = loop.prepared.train[:2]
+    loop.prepared.held_out = []
+    assert likeness.Person.of_run(loop) is None

@@ -18,7 +18,7 @@ from PIL import Image  # noqa: E402
 
 from dalla.diffusion import hardware, loras  # noqa: E402
 from dalla.diffusion.families import family  # noqa: E402
-from dalla.diffusion.training import quantized, report, samples, setup  # noqa: E402
+from dalla.diffusion.training import quantized, resemblance, samples, setup  # noqa: E402
 from dalla.diffusion.training.adapters import Adapters  # noqa: E402
 from dalla.diffusion.training.export import save_lora  # noqa: E402
 from dalla.diffusion.training.objective import Discrete  # noqa: E402
@@ -138,15 +138,15 @@ def test_sample_pictures_are_compared_in_fp32_on_the_device_that_has_room(
     loop: Any = SimpleNamespace(loaded=SimpleNamespace(pipe=SimpleNamespace(vae=vae), device="cuda"))
     asked = []
 
-    def encode(loop: Any, image: Any) -> Any:
+    def encode(vae: Any, image: Any) -> Any:
         asked.append((vae.device.type, vae.dtype))
         if not room and vae.device.type == "cuda":
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return image
 
-    monkeypatch.setattr(report, "_latents", encode)
+    monkeypatch.setattr(resemblance, "_vector", encode)
     images = [Image.new("RGB", (8, 8)), Image.new("RGB", (8, 8))]
-    assert report._encoded(loop, images, "cuda") == images
+    assert resemblance.encoded(loop, images, "cuda") == images
     on_card, in_memory = ("cuda", torch.float32), ("cpu", torch.float32)
     assert asked == ([on_card] * 2 if room else [on_card, in_memory, in_memory])
     assert (vae.device.type, vae.dtype) == ("cpu", torch.float16)

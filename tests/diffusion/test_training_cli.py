@@ -20,6 +20,7 @@ import train_lora  # noqa: E402
 from dalla.diffusion.training import parallel  # noqa: E402
 from dalla.engines.trainer import LAUNCHER, Trainer  # noqa: E402
 from dalla.errors import Cancelled  # noqa: E402
+from tests.conftest import free_port  # noqa: E402
 from tests.diffusion import character  # noqa: E402
 
 pytestmark = [
@@ -150,7 +151,7 @@ def test_two_processes_train_one_lora(options: list[str], tmp_path: Path, monkey
 
     The first is this process, which spares starting one more.
     """
-    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": "2"}
+    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     other = subprocess.Popen(
         [sys.executable, "train_lora.py", *options], cwd=ROOT, env={**os.environ, **shared, "RANK": "1"},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -264,11 +265,3 @@ def test_a_process_whose_launcher_is_gone_stops(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(train_lora.signal, "raise_signal", lambda number: (signals.append(number), raised.set()))
     train_lora._end_with_the_launcher(seconds=0.001)
     assert raised.wait(20) and signals == [train_lora.signal.SIGTERM]
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])

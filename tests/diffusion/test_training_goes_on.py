@@ -13,7 +13,7 @@ pytest.importorskip("diffusers")
 
 from safetensors.torch import load_file  # noqa: E402
 
-from dalla.diffusion.training import checkpoints, samples, validation  # noqa: E402
+from dalla.diffusion.training import checkpoints, resemblance, samples, validation  # noqa: E402
 from tests.diffusion.training_kit import AskAt, Ran, train  # noqa: E402
 
 pytestmark = [
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning:peft.*"),
 ]
 SAMPLES: dict[str, Any] = {"sample_every": 2, "sample_steps": 1, "sample_prompts": ["zorvex"]}
-EVERY = {"count": 1, "every": 1}
+EVERY = {"count": 1, "every": 1, "noises": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -30,13 +30,15 @@ def every_step_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def readings(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Held-out losses in the order they are taken: the base model's, then the steps'. After the last one: 0.9."""
-    left: list[float] = []
+def readings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Held-out losses in the order they are taken, one for all questions or a list of one for each: the base model's, then
+    the steps'. After the last one: 0.9."""
+    left: list[Any] = []
 
     def ask(self: validation.Questions) -> validation.Reading:
         loss = left.pop(0) if left else 0.9
-        return validation.Reading({example.file: [loss, loss] for example in self._examples})
+        losses = loss if isinstance(loss, list) else [loss] * self._timesteps * self._noises
+        return validation.Reading({example.file: losses for example in self._examples})
 
     monkeypatch.setattr(validation.Questions, "ask", ask)
     return left
@@ -91,6 +93,26 @@ def test_a_run_that_goes_on_with_samples_compares_with_the_base_model(
     assert [e["step"] for e in ran.of("sample")] == [0, 0, 2, 2]
     whole = train(model, pictures, tmp_path / "whole", steps=2, **SAMPLES)
     assert ran.last["report"]["pictures"]["similarity"] == whole.last["report"]["pictures"]["similarity"]
+
+
+def test_how_like_the_training_pictures_the_samples_are_is_told_step_by_step(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = train(model, pictures, tmp_path / "a", steps=4, **SAMPLES)
+    told = {event["step"]: event["pictures"] for event in ran.of("resemblance")}
+    assert sorted(told) == [0, 2, 4] and len(set(told.values())) > 1
+    similarity = ran.last["report"]["pictures"]["similarity"]
+    assert told[0] == pytest.approx(similarity["base"], abs=2e-4)
+    assert told[4] == pytest.approx(similarity["lora"], abs=2e-4)
+    assert ran.of("resemblance")[0]["training"] == {"pictures": similarity["trainingAmongThemselves"], "faces": None}
+    assert all(event["faces"] is None for event in ran.of("resemblance"))  # no photographs of a person
+
+    def broken(*args: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    monkeypatch.setattr(resemblance.Resemblance, "of", broken)
+    ran = train(model, pictures, tmp_path / "b", steps=2, **{**SAMPLES, "sample_every": 1})
+    assert not ran.of("resemblance") and [e["step"] for e in ran.of("step")] == [1, 2]
 
 
 # ---------------------------------------------------------------- pictures on request
@@ -195,7 +217,7 @@ def test_a_run_goes_on_without_its_best_checkpoint(
 def test_without_any_reading_of_its_own_the_next_one_is_the_best(
     model: Path, pictures: Path, tmp_path: Path, readings: list[float]
 ) -> None:
-    options: dict[str, Any] = {"steps": 6, "validation": {"count": 1, "every": 2}, "early_stop": 1}
+    options: dict[str, Any] = {"steps": 6, "validation": {**EVERY, "every": 2}, "early_stop": 1}
     readings += [0.9, 0.3]
     stopped_at(3, model, pictures, tmp_path, **options)
     shutil.rmtree(checkpoints.folder_of(tmp_path / "run", 2))
@@ -216,7 +238,12 @@ def test_a_held_out_loss_that_rises_stops_the_run_and_the_best_is_delivered(
     assert ran.code == 0, ran.last
     assert [e["step"] for e in ran.of("step")][-1] == 4  # two readings without a new lowest
     told = [e for e in ran.of("warning") if e["code"] == "early_stop"]
-    assert len(told) == 1 and "since step 2" in told[0]["detail"] and told[0]["remedy"]
+    assert (
+        len(told) == 1
+        and "lowest at step 2" in told[0]["detail"]
+        and "2 times" in told[0]["detail"]
+        and told[0]["remedy"]
+    )
     report = ran.last["report"]
     assert (report["stoppedEarly"], report["steps"], report["step"], ran.last["step"]) == (True, 4, 2, 2)
     assert ran.last["best"] is True and report["verdict"]["recommendedStep"] == 2
@@ -225,6 +252,15 @@ def test_a_held_out_loss_that_rises_stops_the_run_and_the_best_is_delivered(
     assert same(ran.lora, tmp_path / "run" / best)
     last = next(e["file"] for e in ran.of("checkpoint") if e["step"] == 4)
     assert not same(ran.lora, tmp_path / "run" / last)
+
+
+def test_what_the_noise_explains_does_not_stop_the_run(
+    model: Path, pictures: Path, tmp_path: Path, readings: list[Any]
+) -> None:
+    readings += [0.9, [0.2, 0.6], [0.5, 0.4], [0.45, 0.4], [0.4, 0.5], [0.55, 0.35]]  # the first is the lowest
+    ran = train(model, pictures, tmp_path, steps=5, validation=EVERY, early_stop=1)
+    assert [e["step"] for e in ran.of("step")][-1] == 5 and not ran.last["report"]["stoppedEarly"]
+    assert ran.last["step"] == 5 and "which the noise" in ran.last["report"]["verdict"]["reason"]
 
 
 def test_without_early_stop_all_steps_are_taken(

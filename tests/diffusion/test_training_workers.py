@@ -57,6 +57,27 @@ def who(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     return asked
 
 
+@pytest.fixture
+def side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first two parts of what is shared begin at the same time, as they do on two free cores."""
+    barrier = threading.Barrier(2, timeout=60)
+    honest = workers.Workers.each
+
+    def each(self: Any, function: Any, items: Any) -> Any:
+        if self.count == 1:
+            return honest(self, function, items)
+        rows = list(items)
+
+        def begin(row: tuple[int, Any]) -> Any:
+            if row[0] < 2 <= len(rows):
+                barrier.wait()
+            return function(row[1])
+
+        return honest(self, begin, enumerate(rows))
+
+    monkeypatch.setattr(workers.Workers, "each", each)
+
+
 def test_a_run_learns_the_same_and_each_time_to_the_last_bit(
     model: Path, pictures: Path, tmp_path: Path, cores: Any
 ) -> None:
@@ -109,6 +130,7 @@ def test_a_resumed_run_takes_the_steps_of_one_that_was_never_stopped(
     assert all(torch.equal(one[key], two[key]) for key in one)
 
 
+@pytest.mark.usefixtures("side_by_side")
 def test_where_memory_is_short_one_works_alone(
     model: Path, pictures: Path, tmp_path: Path, cores: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,23 +152,6 @@ def test_where_memory_is_short_one_works_alone(
                 busy[0] -= len(noised.noisy)
 
     monkeypatch.setattr(setup.Loaded, "predict", predict)
-    barrier = threading.Barrier(2, timeout=60)
-    together = workers.Workers.each
-
-    def each(self: Any, function: Any, items: Any) -> Any:
-        """Let the first two parts begin at the same time, as they do on two free cores."""
-        if self.count == 1:
-            return together(self, function, items)
-        rows = list(items)
-
-        def begin(row: tuple[int, Any]) -> Any:
-            if row[0] < 2 <= len(rows):
-                barrier.wait()
-            return function(row[1])
-
-        return together(self, begin, enumerate(rows))
-
-    monkeypatch.setattr(workers.Workers, "each", each)
     cores(2)
     small = train(model, pictures, tmp_path / "b", **options)
     assert small.code == 0, small.last
@@ -156,6 +161,7 @@ def test_where_memory_is_short_one_works_alone(
     assert readings[1] == pytest.approx(readings[0], rel=1e-4)
 
 
+@pytest.mark.usefixtures("side_by_side")
 def test_questions_are_shared(
     model: Path, pictures: Path, tmp_path: Path, cores: Any, who: list[tuple[str, int]]
 ) -> None:
@@ -310,16 +316,19 @@ def test_results_come_in_order_with_one_thread_inside_each_operation() -> None:
 
 
 def test_nothing_is_computed_any_more_when_an_error_is_raised() -> None:
-    going, ended = threading.Event(), []
+    going, over, ended = threading.Event(), threading.Event(), []
 
     def compute(number: int) -> None:
         if number == 0:
             assert going.wait(60)
             raise ValueError("the first")
         going.set()
+        if number > 1:
+            assert over.wait(60)
         time.sleep(0.2)  # still at it when the error is there
         ended.append(number)
+        over.set()
 
     with pytest.raises(ValueError, match="the first"):
-        Workers(2).map(compute, range(8))
-    assert ended[0] == 1 and 7 not in ended
+        Workers(2).map(compute, range(40))
+    assert ended[0] == 1 and 39 not in ended

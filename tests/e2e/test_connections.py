@@ -125,6 +125,7 @@ def test_a_webhook_from_the_first_to_the_last(page, receiver):
     dialog.get_by_role("button", name="Cancel").click()
 
     hooks.get_by_label("Allow addresses in the private network").check()
+    expect(page.locator(".toast").filter(has_text="Private addresses are allowed")).to_be_visible()
     hooks.get_by_role("button", name="Add webhook").click()
     dialog.get_by_label("Address").fill(receiver.url + "/in")
     dialog.get_by_label("Name").fill("My program")

@@ -132,6 +132,60 @@ def test_the_keyboard_keeps_its_place_when_somebody_else_takes_the_row(page: Any
     assert {world.get(post["id"])["status"] for post in made} == {"scheduled"}
 
 
+def test_a_key_that_is_pressed_again_waits_for_the_answer(page: Any, world: posting.World) -> None:
+    made = [world.post(caption=f"Slow {n}", publish="draft", scheduledAt=posting.hours(n + 2)) for n in range(3)]
+    for post in made:
+        world.set(post["id"], hold="approval", hold_reason="Made by a rule.")
+    held: list[Any] = []
+    page.route("**/api/posts/*/approve", lambda route: held.append(route))
+    page.goto("/content.html?tab=needs")
+    expect(page.locator(".ct-row")).to_have_count(3)
+    ids = page.locator(".ct-row").evaluate_all("rows => rows.map((r) => r.dataset.id)")
+    current = page.locator(".ct-row.is-current")
+    for key in ("j", "a", "a", "j"):
+        page.keyboard.press(key)
+    until(page, lambda: held)
+    held[0].continue_()
+    expect(page.locator(".ct-row")).to_have_count(2)
+    expect(current).to_have_attribute("data-id", ids[1])
+    assert len(held) == 1
+    page.unroute("**/api/posts/*/approve")
+
+    # on a tab where the post stays, the keyboard stays where it went meanwhile
+    page.route("**/api/posts/*/cancel", lambda route: held.append(route))
+    page.goto("/content.html?tab=all")
+    slow = page.locator(".ct-row").filter(has_text="Slow")
+    expect(slow).to_have_count(3)
+    ids = page.locator(".ct-row").evaluate_all("rows => rows.map((r) => r.dataset.id)")
+    place = next(n for n, id in enumerate(ids) if id in {post["id"] for post in made})
+    for key in ["j"] * (place + 1) + ["x", "j"]:
+        page.keyboard.press(key)
+    until(page, lambda: len(held) == 2)
+    expect(current).to_have_attribute("data-id", ids[place + 1])
+    held[1].continue_()
+    expect(page.locator(f'.ct-row[data-id="{ids[place]}"] .badge').first).to_have_text("Cancelled")
+    expect(page.locator(f'.ct-row[data-id="{ids[place + 1]}"] [data-focus-row]')).to_be_focused()
+    expect(current).to_have_attribute("data-id", ids[place + 1])
+
+
+def test_the_keyboard_goes_on_after_the_details(page: Any, world: posting.World) -> None:
+    made = [world.post(caption=f"Looked at {n}", publish="draft", scheduledAt=posting.hours(n + 2)) for n in range(2)]
+    for post in made:
+        world.set(post["id"], hold="approval", hold_reason="Made by a rule.")
+    page.goto("/content.html?tab=needs")
+    rows = page.locator(".ct-row").filter(has_text="Looked at")
+    expect(rows).to_have_count(2)
+    rows.first.locator("[data-focus-row]").click()
+    dialog = page.locator("dialog.post-dialog")
+    dialog.get_by_role("button", name="Approve").click()
+    expect(rows).to_have_count(1)
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    expect(rows.locator("[data-focus-row]")).to_be_focused()
+    page.keyboard.press("a")
+    until(page, lambda: all(world.get(post["id"])["status"] == "scheduled" for post in made))
+
+
 def test_several_at_once_and_filters_in_the_address(page: Any, world: posting.World) -> None:
     made = [world.post(caption=f"Many {n}") for n in range(4)]
     page.goto("/content.html?tab=drafts")

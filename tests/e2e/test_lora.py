@@ -16,7 +16,7 @@ import requests
 from PIL import Image, ImageDraw
 
 from tests.e2e.conftest import Server
-from tests.e2e.looks import rest, serious
+from tests.e2e.looks import rest, serious, until
 
 expect = pytest.importorskip("playwright.sync_api").expect
 LORA = Path(__file__).resolve().parent.parent / "data" / "luna_lora.safetensors"
@@ -76,6 +76,8 @@ def run_of(**changes: Any) -> dict[str, Any]:
         "actions": ["pause", "save", "sample", "cancel"], "createdAt": "2026-11-21T12:00:00Z",
         "startedAt": "2026-11-21T12:00:01Z", "finishedAt": None, "title": "Train", "warnings": [], "ladder": [],
         "validations": [{"step": 0, "loss": 0.2, "base": 0.2}, {"step": 50, "loss": 0.15, "base": 0.2}],
+        "resemblances": [{"step": s, "pictures": -0.2 + s / 100, "faces": None,
+                          "training": {"pictures": 0.5, "faces": None}} for s in (0, 25, 50)],
         "samples": [
             {"step": s, "index": i, "prompt": f"prompt {i}", "seed": 42, "withTrigger": i == 0,
              "fileUrl": f"/api/lora/train/{ID}/samples/{s}_{i}.png"}
@@ -220,6 +222,24 @@ def test_advanced_and_raw_config_are_the_same_wish(page: Any, world: World) -> N
     expect(page.get_by_role("button", name="Start training")).to_be_enabled()
 
 
+def test_a_setting_without_effect_is_told_where_it_is_set(page: Any, world: World) -> None:
+    choose_luna(page)
+    page.locator(".lo-advanced > summary").click()
+    shift = page.locator("[name='params.shift']")
+    page.locator(".lo-group", has=shift).locator("> summary").click()
+    shift.fill("3")
+    note = page.locator(".lo-field-note")
+    expect(note).to_have_text(re.compile("does not learn by flow matching"))
+    assert note.evaluate("n => n.parentElement.id") in (shift.get_attribute("aria-describedby") or "").split()
+    check = page.locator(".lo-check.is-info", has_text="flow matching")
+    check.get_by_role("button", name="Open the setting").click()
+    expect(page.locator(".lo-group", has=shift).locator("> summary")).to_be_focused()
+    assert serious(page) == []
+    shift.fill("")
+    expect(note).to_have_count(0)
+    expect(check).to_have_count(0)
+
+
 def test_a_name_that_is_taken_offers_another(page: Any, world: World) -> None:
     choose_luna(page)
     page.get_by_label("Name of the LoRA").fill("luna-1")
@@ -290,7 +310,7 @@ def test_a_run_shows_its_curve_samples_and_checkpoints(page: Any, world: World) 
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Save now").click()
     page.get_by_role("button", name="Use the LoRA of step 25").click()
-    expect(page.locator(".toast").first).to_be_visible()
+    until(page, lambda: len(pretend.asked) == 3)
     assert [a[1] for a in pretend.asked] == ["/pause", "/save", "/checkpoints/25/use"]
 
 
@@ -303,6 +323,7 @@ def test_stopping_asks_what_is_kept(page: Any, world: World) -> None:
     pretend.run = run_of(status="cancelled", actions=["resume", "clone", "delete"])
     dialog.get_by_role("button", name="Stop", exact=True).click()
     expect(page.locator(".lo-head .badge")).to_have_text("Stopped")
+    until(page, lambda: pretend.asked)
     assert pretend.asked.pop() == ("POST", "/cancel", {"keep": "lora"})
 
     page.get_by_role("button", name="Edit and resume").click()

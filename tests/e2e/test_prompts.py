@@ -302,6 +302,24 @@ def test_what_another_window_changes_shows_at_once(page, library, server):
     expect(row(page, "a new one")).to_be_visible()
 
 
+def test_what_another_window_deletes_disturbs_nobody(page, library, server):
+    ids = [library.add(f"scene {n}")["id"] for n in range(6)]
+    page.goto("/prompts.html")
+    boxes = page.get_by_role("checkbox", name=re.compile("^Select"))
+    expect(boxes).to_have_count(6)
+    boxes.nth(0).click()
+    area = page.locator(f"#pr-prompt-{ids[1]}")  # the last but one: the newest stands first
+    area.press("End")
+    page.keyboard.type(", at d")
+    requests.delete(f"{server.url}/api/prompts/{ids[5]}", timeout=10)
+    expect(boxes).to_have_count(5)
+    page.keyboard.type("awn")
+    expect(area).to_be_focused()
+    expect(area).to_have_value("scene 1, at dawn")
+    boxes.nth(2).click(modifiers=["Shift"])  # where the range began is gone
+    expect(page.get_by_role("region", name="Selected prompts").get_by_text("1 selected")).to_be_visible()
+
+
 @pytest.mark.tools
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("query", ["", "?new=1", "?ideas=1", "?wildcards=1"])

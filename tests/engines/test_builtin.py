@@ -95,7 +95,7 @@ def mean_colour(png: bytes, box: tuple[int, int, int, int]) -> tuple[int, int, i
     return Image.open(io.BytesIO(png)).convert("RGB").crop(box).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[return-value]
 
 
-def wait_until(true: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(true: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import socket
 
 import pytest
 from PIL import Image
@@ -12,7 +11,7 @@ from dalla.engines.captions.base import CaptionRequest, IdeasRequest
 from dalla.engines.captions.gemini import GeminiEngine
 from dalla.errors import DallaError, NotConfigured, RateLimited, TimedOut, Unavailable, UpstreamError
 from dalla.text_length import weighted_length
-from tests.conftest import make_settings
+from tests.conftest import NOWHERE, make_settings
 from tests.fakes.gemini import GeminiFake
 
 REQUEST = CaptionRequest(
@@ -244,11 +243,8 @@ def test_slow_and_absent_services(make, fake):
     with pytest.raises(TimedOut) as slow:
         make(timeout=0.2).write(REQUEST)
     assert slow.value.extra["cause"] == "timeout"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(Unavailable) as gone:
-        make(GEMINI_BASE_URL=nobody).write(REQUEST)
+        make(GEMINI_BASE_URL=NOWHERE).write(REQUEST)
     assert gone.value.extra["cause"] == "unreachable"
 
 

@@ -41,7 +41,7 @@ def run(client: ComfyClient, report: Report, **more: object) -> follow.Outcome:
 
 
 def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.005)
@@ -60,7 +60,8 @@ def in_background(fake: ComfyFake, work: Callable[[], object]) -> threading.Thre
 
 
 @pytest.mark.parametrize("jobs_api", [False, True])
-def test_progress_previews_and_files(jobs_api: bool) -> None:
+def test_progress_previews_and_files(jobs_api: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "SILENCE_SECONDS", 30)  # a slow picture is no silence
     with ComfyFake(jobs_api=jobs_api) as fake:
         client, report = ComfyClient(fake.url), Report()
         outcome = run(client, report, steps=4)
@@ -123,12 +124,12 @@ def test_waiting_behind_others_is_no_silence(fake: ComfyFake, client: ComfyClien
     report = Report()
 
     def go_on() -> None:
-        until(lambda: len(fake.calls("GET", "/queue")) >= 8)  # longer than the 0.4 s below
+        until(lambda: len(fake.calls("GET", "/queue")) >= 30)  # one in 0.1 s: longer than the 2 s below
         fake.resume()
 
     thread = threading.Thread(target=go_on)
     thread.start()
-    assert follow.run(client, graph(), report, timeout=0.4, samplers=["sample0"]).files["save0"]
+    assert follow.run(client, graph(), report, timeout=2.0, samplers=["sample0"]).files["save0"]
     thread.join()
     assert any("1 ahead" in m for m in report.messages)
 
@@ -160,10 +161,11 @@ def test_other_peoples_events_are_not_ours(fake: ComfyFake, client: ComfyClient)
 
 
 def test_cancel_stops_the_running_prompt_and_only_ours(fake: ComfyFake, client: ComfyClient) -> None:
+    fake.pause()  # until theirs waits behind ours
     fake.step_seconds = 0.02
     theirs = str(uuid.uuid4())
     report = Report(cancel_when=lambda m: m.startswith("Step 2"))
-    queued = in_background(fake, lambda: client.submit(graph(seeds=(8,)), theirs))
+    queued = in_background(fake, lambda: (client.submit(graph(seeds=(8,)), theirs), fake.resume()))
     with pytest.raises(Cancelled):
         run(client, report, steps=500)
     queued.join()
@@ -175,13 +177,15 @@ def test_cancel_takes_a_waiting_prompt_out_of_the_queue(fake: ComfyFake, client:
     fake.pause()
     theirs = str(uuid.uuid4())
     client.submit(graph(seeds=(8,)), theirs)
+    until(lambda: fake.running)
     with pytest.raises(Cancelled):
         run(client, Report(cancel_when=lambda m: "queue" in m))
     assert client.queue() == ([theirs], [])
     fake.resume()
 
 
-def test_a_restart_ends_the_wait_at_once(fake: ComfyFake, client: ComfyClient) -> None:
+def test_a_restart_ends_the_wait_at_once(fake: ComfyFake, client: ComfyClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "UNREACHABLE_SECONDS", 30)  # however long the restart takes
     fake.pause()
     thread = in_background(fake, fake.restart)
     with pytest.raises(UpstreamError, match="restarted or its queue was cleared") as caught:
@@ -195,6 +199,7 @@ def test_a_queue_cleared_by_somebody_ends_the_wait(fake: ComfyFake, client: Comf
     fake.pause()
     theirs = str(uuid.uuid4())
     client.submit(graph(seeds=(8,)), theirs)
+    until(lambda: fake.running)  # what waits from now on is ours
     report = Report()
 
     def clear() -> None:

@@ -64,7 +64,7 @@ class Events:
             return [e for e in self.all if e["event"] == kind and values.items() <= e.items()]
 
         with self._arrived:
-            assert self._arrived.wait_for(found, 20), self.kinds()
+            assert self._arrived.wait_for(found, 60), self.kinds()
             return found()[0]
 
 
@@ -77,7 +77,7 @@ def follow(process, events, check=lambda: None):
 
 
 def ended(thread, box):
-    thread.join(20)
+    thread.join(60)
     assert box
     return box[0]
 
@@ -154,6 +154,9 @@ def test_a_trainer_that_does_not_listen_is_killed(tmp_path, folder):
     [
         ({"end": "error", "exit": 3, "code": "out_of_memory", "detail": "No memory left."}, "out_of_memory", "No memory left."),
         ({"end": "error", "exit": 1, "code": "storage", "detail": "There is no space left on the disk."}, "disk_full", "space"),
+        ({"end": "error", "exit": 1, "code": "storage", "detail": "Only 12 MB are free on the disk of the folder loras; a run needs more."}, "disk_full", "12 MB"),
+        ({"end": "error", "exit": 1, "code": "storage", "detail": "The model folder 'x' holds no .safetensors weights."}, "failed", "holds no"),
+        ({"end": "error", "exit": 1, "code": "storage", "detail": "state.pt of checkpoint 40 cannot be read."}, "failed", "state.pt"),
         ({"end": "error", "exit": 2, "code": "invalid_input", "detail": "Bad."}, "bad_input", "Bad."),
         ({"end": "error", "exit": 4, "code": "non_finite", "detail": "NaN."}, "non_finite", "NaN."),
         ({"end": "error", "exit": 5, "code": "verification_failed", "detail": "No effect."}, "verification", "No effect."),
@@ -182,7 +185,7 @@ def test_a_killed_trainer_is_told(tmp_path, folder, number, words):
 
 def test_a_trainer_without_a_sign_of_life_is_ended(tmp_path, folder):
     events = Events()
-    process = make({"hold": 2}, silent_seconds=0.3, term_seconds=0.3).start(config(tmp_path, folder), folder)
+    process = make({"hold": 2}, silent_seconds=3.0, term_seconds=0.3).start(config(tmp_path, folder), folder)
     thread, box = follow(process, events)
     events.until("step", step=2)
     os.kill(process.pid, signal.SIGSTOP)
@@ -205,7 +208,8 @@ LAUNCH = """
     ]
     if stubborn == "yes":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    pids.write_text(" ".join(str(p.pid) for p in (first, *others)))
+    pids.with_name("pids.new").write_text(" ".join(str(p.pid) for p in (first, *others)))
+    pids.with_name("pids.new").rename(pids)
     code = first.wait()
     for process in others:
         process.kill()
@@ -261,7 +265,7 @@ def test_killing_a_launched_run_ends_every_process_of_it(tmp_path, folder):
     pids = [process.pid, *map(int, (folder / "pids").read_text().split())]
     assert len(pids) == 4 and all(map(at_work, pids))
     assert process.cancel(events).kind == "cancelled"
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while left := [pid for pid in pids if at_work(pid)]:
         assert time.monotonic() < end, left
         time.sleep(0.01)
@@ -341,7 +345,7 @@ def test_a_foreign_run_can_be_cancelled(tmp_path, folder):
 
 
 def until(true):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 60
     while not true():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -76,6 +76,14 @@ class WebSocket:
         self.flags: dict[str, Any] = {}
         self._connection = connection
         self._lock = threading.Lock()
+        self._held: list[bytes] | None = []  # what is said before the client has heard that the socket is open
+
+    def begin(self) -> None:
+        """Send what was held: the client has been told that the socket is open."""
+        with self._lock, contextlib.suppress(OSError):
+            held, self._held = self._held or [], None
+            for frame in held:
+                self._connection.sendall(frame)
 
     def send(self, data: str | bytes) -> None:
         """Send text or bytes as one message."""
@@ -118,7 +126,10 @@ class WebSocket:
         else:
             head = struct.pack(">BBQ", 0x80 | opcode, 127, size)
         with self._lock, contextlib.suppress(OSError):
-            self._connection.sendall(head + payload)
+            if self._held is not None:
+                self._held.append(head + payload)
+            else:
+                self._connection.sendall(head + payload)
 
 
 class LoopbackFake:
@@ -168,7 +179,7 @@ class LoopbackFake:
         with self._lock:
             return [c for c in self.requests if c.method == method and c.path == path]
 
-    def wait_for(self, condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    def wait_for(self, condition: Callable[[], Any], seconds: float = 30.0) -> Any:
         """Return the condition's value as soon as it is true. Raises AssertionError when it never is."""
         end = time.monotonic() + seconds
         while not (value := condition()):
@@ -316,16 +327,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _websocket(self, fake: LoopbackFake, client_id: str) -> None:
         key = self.headers.get("Sec-WebSocket-Key", "") + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-        self.send_response(101)
-        self.send_header("Upgrade", "websocket")
-        self.send_header("Connection", "Upgrade")
-        self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
-        self.end_headers()
-        self.wfile.flush()
         self.close_connection = True
         ws = WebSocket(self.connection, client_id)
-        fake.websocket_opened(ws)
+        fake.websocket_opened(ws)  # before the client hears of it: from then on no event may pass it by
         try:
+            self.send_response(101)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(hashlib.sha1(key.encode()).digest()).decode())
+            self.end_headers()
+            self.wfile.flush()
+            ws.begin()
             while (text := ws.read(self.rfile)) is not None:
                 fake.websocket_text(ws, text)
         finally:

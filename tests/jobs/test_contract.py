@@ -377,6 +377,74 @@ def test_events_and_previews(queue):
     assert complete and [e.data["status"] for e in events][0] == "queued" and events[-1].data["status"] == "completed"
 
 
+def test_who_waits_comes_back_when_the_end_was_told_and_the_preview_is_gone(queue, tasks, monkeypatch):
+    """The row says so a moment before: who looks in that moment goes on waiting."""
+    noted, looked_twice, looks = threading.Event(), threading.Event(), []
+    announce, get = queue.announce, tasks.get
+
+    def late(job):
+        if job.finished:
+            noted.set()
+            assert looked_twice.wait(20)
+        announce(job)
+
+    def look(id):
+        looks.append(id)
+        if len(looks) == 2:
+            looked_twice.set()
+        return get(id)
+
+    queue.register("draw", lambda ctx, p: ctx.preview(b"jpeg", "image/jpeg"), lane="gpu")
+    monkeypatch.setattr(queue, "announce", late)
+    queue.start()
+    job = queue.submit("draw", {})
+    assert noted.wait(10) and tasks.get(job.id).status == "completed"
+    monkeypatch.setattr(tasks, "get", look)
+    try:
+        assert queue.wait(job.id, 20).status == "completed"
+        assert queue.events.since(0, 0)[0][-1].data["status"] == "completed"
+        assert queue.preview_of(job.id) is None and job.id not in queue.running_ids()
+    finally:
+        looked_twice.set()
+
+
+def test_events_come_in_the_order_of_what_happened(queue, tasks, monkeypatch):
+    insert, request_cancel = tasks.insert, tasks.request_cancel
+    begun = threading.Event()
+
+    def work(ctx, p):
+        begun.set()
+        while True:
+            ctx.check_cancelled()
+            threading.Event().wait(0.005)
+
+    def inserted(job):
+        job = insert(job)
+        queue._wake("gpu")
+        begun.wait(0.3)  # time enough for who would begin before it is told
+        return job
+
+    def asked(id):
+        job = request_cancel(id)
+        for context in queue._running.values():
+            context.ask_to_stop()  # as a heartbeat of this moment would
+        threading.Event().wait(0.3)
+        return job
+
+    monkeypatch.setattr(tasks, "insert", inserted)
+    monkeypatch.setattr(tasks, "request_cancel", asked)
+    queue.register("draw", work, lane="gpu")
+    queue.start()
+    job = queue.submit("draw", {})
+    assert begun.wait(10)
+    queue.cancel(job.id)
+    queue.wait(job.id, 10)
+    told = [event.data for event in queue.events.since(0, 0)[0]]
+    assert [(task["status"], task["cancelRequested"]) for task in told] == [
+        ("queued", False), ("running", False), ("running", True), ("cancelled", True),
+    ]  # fmt: skip
+
+
 def test_a_renamed_computer_recovers_what_its_old_name_left_running(tasks, make):
     owner = "another-name:" + this_process().split(":", 1)[1]
     for moment, status in ((now_iso(), "running"), (ago_iso(3600), "interrupted")):

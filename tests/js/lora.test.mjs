@@ -4,7 +4,7 @@ import { test } from "node:test";
 import * as p from "../../static/js/pages/lora/params.js";
 import * as w from "../../static/js/pages/lora/words.js";
 import { joined } from "../../static/js/pages/lora/log.js";
-import { gridOf } from "../../static/js/pages/lora/samples.js";
+import { gridOf, noneYet } from "../../static/js/pages/lora/samples.js";
 import { cropView } from "../../static/js/pages/lora/pictures.js";
 import * as f from "../../static/js/pages/lora/form.js";
 import * as e from "../../static/js/pages/lora/edit.js";
@@ -316,4 +316,31 @@ test("a crop shows what is cut off, in words too, and escapes names", () => {
   assert.match(markup, /M20 0H380V600H20Z/);
   assert.ok(!markup.includes("<img"));
   assert.ok(!String(cropView({ file: "a", width: 1, height: 1, bucket: [1, 1], box: [0, 0, 1, 1], lostFraction: 0, fileUrl: "/x" })).includes("lo-cut"));
+});
+
+test("samples are promised only where they will be drawn", () => {
+  assert.match(noneYet(true, 25), /before the training begins, then every 25 steps/);
+  assert.match(noneYet(true, undefined), /every quarter/);
+  assert.doesNotMatch(noneYet(true, 0), /before the training|quarter/);
+  assert.match(noneYet(true, 0), /Sample now/);
+  assert.match(noneYet(false, 0), /No sample pictures were drawn/);
+});
+
+test("a note is no warning, and stands under its field", () => {
+  assert.ok(w.isNote({ code: "no_effect", level: "note" }) && !w.isNote({ code: "no_captions", level: "warning" }));
+  const made = () => ({ children: [], append(child) { this.children.push(child); } });
+  const hints = { "#lo-p-shift-hint": made(), "#lo-p-noiseOffset-hint": made() };
+  const old = { remove: () => (old.gone = true) };
+  const form = { elements: { "params.shift": { id: "lo-p-shift" }, "params.noiseOffset": { id: "lo-p-noiseOffset" } }, querySelectorAll: () => [old], querySelector: (selector) => hints[selector] ?? null };
+  globalThis.CSS = { escape: (text) => text };
+  globalThis.document = { createElement: () => ({}) };
+  try {
+    f.noteParams(form, [{ field: "params.shift", message: "Not used." }, { message: "About all." }, { field: "params.gone", message: "?" }]);
+  } finally {
+    delete globalThis.CSS;
+    delete globalThis.document;
+  }
+  assert.ok(old.gone);
+  assert.deepEqual(hints["#lo-p-shift-hint"].children.map((n) => n.textContent.trim()), ["Not used."]);
+  assert.equal(hints["#lo-p-noiseOffset-hint"].children.length, 0);
 });

@@ -32,7 +32,7 @@ def web():
 
 @pytest.fixture
 def session():
-    with live_session((2, 2)) as session:
+    with live_session((20, 20)) as session:
         yield session
 
 
@@ -42,8 +42,8 @@ def test_every_request_has_a_timeout(web, session, monkeypatch):
     send = adapter.send
     monkeypatch.setattr(adapter, "send", lambda request, **more: seen.append(more["timeout"]) or send(request, **more))
     session.get(web.url)
-    session.post(web.url, json={}, timeout=1)
-    assert seen == [(2, 2), 1]
+    session.post(web.url, json={}, timeout=10)
+    assert seen == [(20, 20), 10]
     with live_session() as plain:
         assert plain.timeout == TIMEOUT
 
@@ -80,7 +80,7 @@ def test_an_answer_that_drips_ends(monkeypatch):
 
 def test_an_endless_answer_is_cut(web):
     web.pages["/big"] = Reply(200, b"x" * 200_000)
-    with GuardedSession((2, 2), max_answer=100_000) as session, pytest.raises(requests.ConnectionError):
+    with GuardedSession((20, 20), max_answer=100_000) as session, pytest.raises(requests.ConnectionError):
         session.get(web.url + "/big")
 
 

@@ -47,7 +47,7 @@ class Killed(BaseException):
 class FakePlatform:
     """Counts effects. `script` holds what the next calls of `publish` do; default "ok"."""
 
-    def __init__(self, name: str, can_look: bool = True) -> None:
+    def __init__(self, name: str) -> None:
         keys = {"instagram": "instagram_api_key", "twitter": "twitter_access_token"}
         label = {"instagram": "Instagram", "twitter": "X"}[name]
         self.info = PlatformInfo(name, label, ("single",), (Credential(keys[name], "key"),), IMAGES, TEXT)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import json
 import shutil
 import sqlite3
@@ -91,7 +90,7 @@ def hashes(folder: Path, name: str) -> dict[str, str]:
 def wait(client: Any, answer: Any, status: str = "completed") -> dict[str, Any]:
     """Follow a 202 to its end and return the task."""
     assert answer.status_code == 202, answer.json
-    for _ in range(1200):
+    for _ in range(3000):
         task = client.get(answer.json["statusUrl"].removesuffix("/status")).json
         if task["status"] not in ("queued", "running"):
             assert task["status"] == status, task
@@ -185,14 +184,6 @@ def rezip(source: Path, target: Path, change: Any) -> Path:
         for name, data in content.items():
             new.writestr(name, data)
     return target
-
-
-def zip_bytes(**files: bytes) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w") as zip:
-        for name, data in files.items():
-            zip.writestr(name, data)
-    return out.getvalue()
 
 
 def relist(content: dict[str, bytes], name: str, data: bytes) -> None:

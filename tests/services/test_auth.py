@@ -25,19 +25,20 @@ QUICK = Passwords(time_cost=1, memory_kib=8, parallelism=1)
 
 
 class Clock(datetime):
-    """`datetime.now` for the services, moved by `Clock.move`."""
+    """`datetime.now` for the services: it stands still but for what the fixture moves it."""
 
+    start = datetime.now(UTC)
     shift = timedelta()
 
     @classmethod
     def now(cls, tz=None):
-        return datetime.now(tz) + cls.shift
+        return cls.start.astimezone(tz) + cls.shift
 
 
 @pytest.fixture
 def clock(monkeypatch):
     """A function that lets time pass for sessions, tokens and attempts."""
-    Clock.shift = timedelta()
+    Clock.start, Clock.shift = datetime.now(UTC), timedelta()
     for where in (module, auth_tokens):
         monkeypatch.setattr(where, "datetime", Clock)
     monkeypatch.setattr(module, "now_iso", lambda: module.iso(Clock.now(UTC)))
@@ -245,7 +246,7 @@ def test_the_wait_doubles_up_to_a_quarter_of_an_hour(auth, clock):
     assert waits == sorted(waits) and waits[0] <= 2 and waits[-1] == 900
 
 
-def test_guessing_is_slowed_by_address(auth):
+def test_guessing_is_slowed_by_address(auth, clock):
     set_up(auth)
     for number in range(20):
         with pytest.raises(Unauthorized):
@@ -256,7 +257,7 @@ def test_guessing_is_slowed_by_address(auth):
         guess(auth, "another", address="2001:db8:1::1")
 
 
-def test_guesses_at_once_are_all_counted(auth, monkeypatch):
+def test_guesses_at_once_are_all_counted(auth, clock, monkeypatch):
     set_up(auth)
     checked, start = [], threading.Barrier(12)
     monkeypatch.setattr(auth._passwords, "verify", lambda hash, password: checked.append(1) or False)
@@ -272,7 +273,7 @@ def test_guesses_at_once_are_all_counted(auth, monkeypatch):
     assert len(checked) <= 5
 
 
-def test_a_restart_does_not_reset_the_wait(auth, tmp_path, rows):
+def test_a_restart_does_not_reset_the_wait(auth, clock, tmp_path, rows):
     set_up(auth)
     for _ in range(5):
         with pytest.raises(Unauthorized):
@@ -376,7 +377,7 @@ def test_a_new_password_ends_every_other_session_and_renews_this_one(auth):
     assert auth.login("luna", "four blue bicycles")
 
 
-def test_the_current_password_cannot_be_guessed_either(auth):
+def test_the_current_password_cannot_be_guessed_either(auth, clock):
     _, _, cookie = set_up(auth)
     who = auth.by_session(cookie)
     for _ in range(5):
@@ -505,7 +506,7 @@ def test_what_ended_is_removed_when_somebody_signs_in(auth, rows):
     assert rows.session_by_id("old") is None and now_iso() > old.expires_at
 
 
-def test_guessing_from_afar_does_not_shut_out_where_one_is_signed_in(auth):
+def test_guessing_from_afar_does_not_shut_out_where_one_is_signed_in(auth, clock):
     auth.setup("Luna", PASSWORD, direct=True, address="192.168.1.5", user_agent="Firefox")
     with pytest.raises(RateLimited):
         for _ in range(10):

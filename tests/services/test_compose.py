@@ -8,8 +8,8 @@ import pytest
 
 from dalla.records.character import Character, Narrative, PromptSettings
 from dalla.services.characters import active_narratives
+from dalla.services.composing import compose
 from dalla.services.gallery import parse_query
-from dalla.services.generation import compose
 
 LUNA = Character(
     id="char_1",
@@ -93,3 +93,17 @@ def test_what_is_said_twice_is_said_once():
 )
 def test_the_search_box(text, expected):
     assert parse_query(text) == expected
+
+
+def test_a_lora_gets_its_word_whatever_the_character_is_called_by():
+    composed = compose(LUNA.with_(prompt_settings=None), "in the rain", None, WINTER, ["zorvex", "ink style"])
+    assert composed.prompt == "luna_character, zorvex, ink style, in the rain"
+    assert [p["source"] for p in composed.parts] == ["triggerWord", "loraWord", "loraWord", "prompt"]
+
+
+def test_the_word_of_a_lora_is_not_said_again_and_takes_nothing_away():
+    plain = LUNA.with_(trigger_word=None, prompt_settings=None)
+    composed = compose(plain, "Zorvex in a dress, a red dress", None, WINTER, ["zorvex", "dress"])
+    assert composed.prompt == "Zorvex in a dress, a red dress"
+    assert compose(LUNA, "x", None, WINTER, ["luna_character"]).prompt == compose(LUNA, "x", None, WINTER).prompt
+    assert compose(plain, "zorvex2", None, WINTER, ["zorvex"]).prompt == "zorvex, zorvex2"

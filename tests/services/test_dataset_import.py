@@ -428,13 +428,17 @@ def test_cancel_keeps_what_is_there_and_retry_goes_on(working: World, monkeypatc
     def slow(data: bytes, name: str, **how: object) -> object:
         if name.startswith("1"):
             reached.set()
-            go_on.wait(20)
+            assert go_on.wait(120)
         return real(data, name, **how)  # type: ignore[arg-type]
 
     monkeypatch.setattr(dataset_import_run, "prepare", slow)
     archive = zipped({f"{n:02}.png": picture(n) for n in range(20)})
     job, dataset = working.imports.start(upload_ids=[working.upload(archive)])
     assert reached.wait(20)
+    end = time.monotonic() + 60
+    while not working.images(dataset.id):  # many workers read far ahead
+        assert time.monotonic() < end
+        time.sleep(0.01)
     working.jobs.cancel(job.id)
     go_on.set()
     assert working.jobs.wait(job.id, 30).status == "cancelled"
@@ -510,15 +514,16 @@ def test_the_dataset_goes_away_while_pictures_come(working: World, monkeypatch: 
 
 
 CHILD = """
-import sys, time, pathlib
+import itertools, sys, time, pathlib
 from tests.services.dataset_import_kit import World
 from dalla.services import dataset_import_run
 dataset_import_run.BATCH = 3
-real = dataset_import_run.prepare
-def slow(data, name, **how):
-    time.sleep(0.02)
+real, number = dataset_import_run.prepare, itertools.count()
+def held(data, name, **how):
+    if next(number) >= 45:
+        time.sleep(600)  # killed here
     return real(data, name, **how)
-dataset_import_run.prepare = slow
+dataset_import_run.prepare = held
 world = World(pathlib.Path(sys.argv[1]), immediate=False)
 world.jobs.start()
 job, dataset = world.imports.start(upload_ids=[sys.argv[2]])
@@ -543,7 +548,7 @@ def test_kill_9_in_the_middle(tmp_path: Path) -> None:
         assert child.stdout is not None
         job_id, dataset_id = child.stdout.readline().split()
         originals = tmp_path / "data" / "datasets" / dataset_id / "originals" / "10_luna"
-        for _ in range(600):
+        for _ in range(2400):
             if originals.is_dir() and len(list(originals.glob("*.png"))) >= 15:
                 break
             time.sleep(0.05)

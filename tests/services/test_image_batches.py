@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -234,9 +235,14 @@ def test_a_dataset_that_goes_away_ends_the_batch_with_a_sentence(desk, luna, how
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_cancel_stops_between_pictures_and_what_is_done_stays_and_can_be_seen(desk, luna, workers):
+    cancelled = threading.Event()
+
     def during(ctx, image):
         if image.filename == "both.png":
             desk.jobs.cancel(ctx.job.id)
+            cancelled.set()
+        elif image.filename > "both.png":  # the other worker may be quicker
+            assert cancelled.wait(60)
 
     work = Stamp(desk, during, workers=workers)
     desk.batches.register(work)
@@ -247,17 +253,19 @@ def test_cancel_stops_between_pictures_and_what_is_done_stays_and_can_be_seen(de
 
 
 def test_several_at_a_time_never_more_and_everything_is_noted(desk):
-    import threading
-
     set_id = desk.new_set()
     for number in range(30):
         desk.add(set_id, f"{number:02}.png", Image.new("RGB", (8, 8), (number, 0, 0)))
     lock, state = threading.Lock(), {"now": 0, "most": 0}
+    first, both = iter("ab"), threading.Barrier(2, timeout=60)
 
     def during(ctx, image):
         with lock:
             state["now"] += 1
             state["most"] = max(state["most"], state["now"])
+            one_of_two = next(first, None)
+        if one_of_two:
+            both.wait()
         time.sleep(0.01)
         with lock:
             state["now"] -= 1
@@ -342,7 +350,8 @@ class Slow:
     def run(self, ctx, image, options):
         with open(sys.argv[3], "a") as log:
             log.write(image.filename + "\\n")
-        time.sleep(0.02)
+        if sys.argv[2] != "-" and len(open(sys.argv[3]).readlines()) == 20:
+            time.sleep(600)  # killed here
         return {"name": image.filename}
 
 desk.batches.register(Slow())

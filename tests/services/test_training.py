@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,16 @@ import pytest
 
 from dalla.errors import Conflict, InvalidInput, NotFound
 from dalla.jobs.local import LocalQueue
-from dalla.records.character import LoraUse
+from dalla.records.character import LoraUse, PromptSettings
 from dalla.records.lora import LoraCard
+from dalla.services.generation import Wish
 from dalla.services.training_plan import TrainWish
 from dalla.settings import ROOT
+from dalla.weights import file_sha256, read_header
 from dalla.wiring import Container
 from tests.conftest import make_settings, png
 from tests.services.training_world import World
+from tests.test_lora_forms import layer, write
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in uses flock")
 
@@ -109,6 +113,35 @@ def test_an_older_lora_of_the_character_gives_way_and_others_stay(world, nova):
     character = world.container.characters.get(nova.id)
     assert [use.name for use in character.loras] == ["style", "Nova-2"] and character.trigger_word == "mine"
     assert (root / "Nova.safetensors").is_file()
+
+
+def prompt_of(world, character) -> str:
+    return world.container.generation.compose(Wish(character_id=character.id, prompt="in the rain")).prompt
+
+
+def test_the_word_of_the_older_lora_gives_way_with_it(world, nova):
+    world.finish(world.start(character_id=nova.id, trigger_word="nova_x"))
+    world.container.characters.update(nova.id, {"prompt_settings": PromptSettings(base_prompt="portrait of nova_x")})
+    job = world.finish(world.start(character_id=nova.id, trigger_word="zorvex"))
+    assert world.container.characters.get(nova.id).trigger_word == "zorvex"
+    assert "Its trigger word is now 'zorvex' instead of 'nova_x'." in job.result["notes"]
+    assert any("base prompt still says 'nova_x'" in note for note in job.result["notes"])
+    assert prompt_of(world, nova) == "zorvex, portrait of nova_x, in the rain"
+
+
+def test_a_word_of_ones_own_stays_and_the_lora_is_called_all_the_same(world, nova):
+    world.container.characters.update(nova.id, {"trigger_word": "mine"})
+    job = world.finish(world.start(character_id=nova.id, trigger_word="zorvex"))
+    assert world.container.characters.get(nova.id).trigger_word == "mine"
+    assert any("stays 'mine'" in note and "'zorvex'" in note for note in job.result["notes"])
+    assert prompt_of(world, nova) == "mine, zorvex, in the rain"
+    compose = world.container.generation.compose
+    without = Wish(character_id=nova.id, prompt="in the rain", loras=[])
+    assert compose(without).prompt == "mine, in the rain"
+    without.loras = [LoraUse(name=job.result["lora"], strength=0.5), LoraUse(name="other")]
+    assert compose(without).prompt == "mine, zorvex, in the rain"
+    without.raw_prompt = True
+    assert compose(without).prompt == "in the rain"
 
 
 def test_a_character_of_another_family_keeps_its_loras(world, nova):
@@ -235,10 +268,32 @@ def test_a_stop_while_it_is_pausing_is_a_stop(world):
     world.how(hold=3)
     id = world.start()
     world.until_step(id, 3)
-    world.training.folders.folder(id).change_note(intent="pause", keep="nothing")
+    folder = world.training.folders.folder(id)
+    folder.change_note(keep="nothing")
     world.container.tasks.request_cancel(id)  # not told to the running job yet
+    folder.change_note(intent="pause")
     assert world.finish(id).status == "cancelled"
-    assert world.training.folders.folder(id).checkpoints() == []
+    assert folder.checkpoints() == []
+
+
+@pytest.mark.parametrize("keep", ["lora", "nothing"])
+def test_a_stop_in_the_last_moment_of_a_pause_keeps_what_was_asked(world, nova, monkeypatch, keep):
+    world.how(hold=3)
+    id = world.start(character_id=nova.id)
+    world.until_step(id, 3)
+    transition = world.container.tasks.transition
+
+    def stopped_meanwhile(id, to, **more):
+        if to == "paused":
+            world.training.cancel(id, keep)
+        return transition(id, to, **more)
+
+    monkeypatch.setattr(world.container.tasks, "transition", stopped_meanwhile)
+    world.training.pause(id)
+    assert world.finish(id).status == "cancelled"
+    loras = [use.name for use in world.container.characters.get(nova.id).loras]
+    steps = [c["step"] for c in world.training.folders.folder(id).checkpoints()]
+    assert (loras, steps) == {"lora": (["Nova"], [2, 3]), "nothing": ([], [])}[keep]
 
 
 def test_a_trainer_that_cannot_start_is_told(world, monkeypatch):
@@ -558,3 +613,21 @@ def test_housekeeping_deletes_states_of_finished_runs(world):
 def test_the_lane_is_the_queues(world):
     assert isinstance(world.jobs, LocalQueue) and world.jobs._kinds["train_lora"].lane == "gpu"
     assert LoraCard().tags == []
+
+
+def test_a_lora_of_a_checkpoint_says_its_own_name_and_how_it_was_made(world, nova):
+    texts = {
+        "ss_output_name": "Nova-000002", "dalla.dataset_sha256": "ab" * 32, "dalla.config_sha256": "cd" * 32,
+        "ss_dataset_dirs": '{"nova": {"n_repeats": 1, "img_count": 6}}', "ss_num_train_images": "6",
+    }  # fmt: skip
+    id = world.start(character_id=nova.id)
+    world.finish(id)
+    _, path = world.training.folders.folder(id).checkpoint(2)
+    write(path, layer("lora_unet_down_blocks_0_attentions_0_proj_in"), texts)
+    name = world.training.use_checkpoint(id, 2)["name"]
+    file = world.training.shelf.path(name)
+    assert name == "Nova-step2" and read_header(file).metadata["ss_output_name"] == name
+    card = json.loads(file.with_suffix(".json").read_text())
+    assert card["dataset"] == {"name": "nova", "pictures": 6, "sha256": "ab" * 32}
+    assert card["configSha256"] == "cd" * 32 and card["sha256"] == file_sha256(file)
+    assert (card["name"], card["step"], card["taskId"]) == (name, 2, id)

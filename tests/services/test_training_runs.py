@@ -44,6 +44,8 @@ def test_what_was_measured_after_the_resumed_step_is_forgotten():
     for step in (1, 2, 3):
         state.take({"event": "step", "step": step, "loss": step})
         state.take({"event": "validation", "step": step, "loss": step})
+        state.take({"event": "resemblance", "step": step, "pictures": 0.1 * step, "faces": None})
+    state.take({"event": "resemblance", "step": 2, "pictures": 0.5, "faces": None})  # drawn once more
     state.take({"event": "ladder", "action": "split", "detail": "Smaller."})
     assert state.ladder == [{"step": 3, "action": "split", "detail": "Smaller."}]
     state.take({"event": "cancelled", "step": 4})  # the fourth step was not told any more
@@ -51,6 +53,7 @@ def test_what_was_measured_after_the_resumed_step_is_forgotten():
     state.take({"event": "ready", "steps": 5, "startStep": 2})
     assert state.closing is None and state.step == 2
     assert [m["step"] for m in state.metrics] == [v["step"] for v in state.validations] == [1, 2]
+    assert [(r["step"], r["pictures"]) for r in state.resemblances] == [(1, 0.1), (2, 0.5)]
     state.take({"event": "ready", "steps": 5, "startStep": 0})
     assert state.step == 0 and state.metrics == []
 

@@ -65,7 +65,7 @@ class World:
         wish.setdefault("training_data", self.pictures())
         return self.training.start(TrainWish(**wish)).id
 
-    def until(self, true: Any, what: str = "", *, seconds: float = 20) -> Any:
+    def until(self, true: Any, what: str = "", *, seconds: float = 60) -> Any:
         end = time.monotonic() + seconds
         while not (found := true()):
             assert time.monotonic() < end, what or "it did not happen"

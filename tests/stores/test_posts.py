@@ -205,14 +205,13 @@ def test_pages_in_both_orders_and_counts(store: SqlPosts) -> None:
     assert [post.id for post in between] == ids[2:4]
 
 
-def test_used_and_posted_pictures_and_doubles(store: SqlPosts) -> None:
+def test_used_pictures_and_doubles(store: SqlPosts) -> None:
     file = PreparedFile(media_id="media_1", key="k", sha256="aa", width=4, height=5, size_bytes=6)
     live = make(store, status="publishing", caption="Hello  there", files=[file])
     store.transition(live.id, "published", platform_post_id="9", published_at=NOON)
     make(store, status="failed", media_ids=["media_2"])
     draft = make(store, status="draft", media_ids=["media_3"])
     assert store.used_media("char_1") == {"media_1", "media_3"}
-    assert store.posted_media(["media_1", "media_3"]) == {"media_1": ["instagram"]}
     look = {"after": "2026-11-01T00:00:00.000Z", "except_id": draft.id}
     assert [p.id for p in store.similar("char_1", "instagram", caption="hello there", sha256=[], **look)] == []
     assert [p.id for p in store.similar("char_1", "instagram", caption="Hello there", sha256=[], **look)] == [live.id]

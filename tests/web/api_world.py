@@ -35,7 +35,7 @@ from tests.fakes.x import XFake
 from tests.services.training_world import World as TrainingWorld
 
 Json = dict[str, Any]
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 def jpeg() -> bytes:
@@ -183,6 +183,12 @@ class ApiWorld:
 
     # ------------------------------------------------------------ what some calls need
 
+    def _before_busy(self) -> None:
+        self.comfy.pause()  # what runs now does not end by itself
+
+    def _after_idle(self) -> None:
+        self.comfy.resume()
+
     def _before_keys(self) -> None:
         keys = {_camel(name): value for name, value in self.x.user.keys.items()}
         keys |= {"instagramAccountId": ACCOUNT, "instagramApiKey": TOKEN}
@@ -236,6 +242,9 @@ class ApiWorld:
 
     def _before_hold(self) -> None:
         self.training.how(steps=4, hold=2)
+
+    def _after_begun(self) -> None:
+        self.training.until_step(self.names["held"], 2)
 
     def _after_paused(self) -> None:
         self._until_task(self.names["held"], "paused")

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from app import create_app
+from dalla.times import now_iso
 from dalla.web import access, events
 from tests.conftest import make_settings
 from tests.web.auth_kit import PASSWORD, Browser, People, quick
@@ -213,6 +214,14 @@ def test_an_open_stream_ends_when_the_first_account_is_made(app, client, monkeyp
 # ---------------------------------------------------------------- guessing
 
 
+@pytest.fixture
+def no_time_passes(monkeypatch):
+    """The first wait is a second long: however slow the machine is, it does not end within a test."""
+    now = now_iso()
+    monkeypatch.setattr("dalla.services.auth.now_iso", lambda: now)
+
+
+@pytest.mark.usefixtures("no_time_passes")
 def test_brute_force_is_slowed_and_says_for_how_long(people, app):
     for _ in range(5):
         is_problem(Browser(app).sign_in("editor", "wrong"), 401)
@@ -224,6 +233,7 @@ def test_brute_force_is_slowed_and_says_for_how_long(people, app):
     assert people.editor.get("/api/characters").status_code == 200, "who is signed in stays so"
 
 
+@pytest.mark.usefixtures("no_time_passes")
 def test_neither_names_nor_passwords_that_fail_are_logged(people, app, caplog):
     with caplog.at_level("DEBUG"):
         for _ in range(6):
@@ -234,6 +244,7 @@ def test_neither_names_nor_passwords_that_fail_are_logged(people, app, caplog):
     assert "editor signed in from 127.0.0.1" in caplog.text
 
 
+@pytest.mark.usefixtures("no_time_passes")
 def test_an_address_cannot_be_invented(served):
     people = served(DALLA_ALLOWED_HOSTS="dalla.example.org")
     for number in range(20):

@@ -172,8 +172,15 @@ def test_after_a_failure_the_same_key_tries_the_same_post(client, container, pos
     assert again.status_code == 200 and again.json["postId"] == failed and len(x.posted) == 1
 
 
-def test_a_lost_answer_is_202_and_never_posted_again(client, post, x, monkeypatch):
+def test_a_lost_answer_is_202_and_never_posted_again(container, post, x, monkeypatch):
+    wait = container.publishing.wait
+
+    def wait_once_sent(id, timeout):
+        x.wait_for(lambda: x.posted)
+        return wait(id, timeout)
+
     monkeypatch.setattr(publish, "WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(container.publishing, "wait", wait_once_sent)
     x.lag = 1000
     x.lose_answer()
     answer = post({"Idempotency-Key": "k"})

@@ -85,6 +85,9 @@ class Family(Protocol):
     def is_guided(self, cfg_scale: float | None) -> bool:
         """Say whether classifier-free guidance is computed, so the negative prompt is needed."""
 
+    def variant(self, pipe: Any) -> str | None:
+        """Return which of the family's models this is, in kohya's words, read from its layout; None if there is one."""
+
     def native_size(self, pipe: Any) -> int:
         """Return the side in px the model was trained at, read from the model."""
 

@@ -67,6 +67,9 @@ class Flux:
     def is_guided(self, cfg_scale: float | None) -> bool:
         return False
 
+    def variant(self, pipe: Any) -> str | None:
+        return "dev" if pipe.transformer.config.guidance_embeds else "schnell"
+
     def native_size(self, pipe: Any) -> int:
         return pipe.default_sample_size * pipe.vae_scale_factor
 

@@ -73,6 +73,9 @@ class StableDiffusion15:
     def is_guided(self, cfg_scale: float | None) -> bool:
         return cfg_scale is not None and cfg_scale > 1
 
+    def variant(self, pipe: Any) -> str | None:
+        return None
+
     def native_size(self, pipe: Any) -> int:
         return pipe.unet.config.sample_size * pipe.vae_scale_factor
 

@@ -91,6 +91,12 @@ class StableDiffusion3:
     def is_guided(self, cfg_scale: float | None) -> bool:
         return cfg_scale is not None and cfg_scale > 1
 
+    def variant(self, pipe: Any) -> str | None:
+        config = pipe.transformer.config
+        if config.get("qk_norm") is None:
+            return "medium"
+        return "3-5-medium" if config.get("dual_attention_layers") else "3-5-large"
+
     def native_size(self, pipe: Any) -> int:
         return pipe.transformer.config.sample_size * pipe.vae_scale_factor
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dalla import weights
+from dalla import model_folder, weights
 from dalla.errors import InvalidInput, NotFound, StorageError
 
 _PIPELINES = {
@@ -32,7 +32,8 @@ class BaseModel:
 def inspect(path: Path, family: str | None = None, models_folder: Path | None = None) -> BaseModel:
     """Return what a diffusers folder or .safetensors file is. A bare name is looked up in the models folder.
 
-    Raises NotFound, InvalidInput (a LoRA, a part of a model, an unknown family), StorageError (damaged).
+    Raises NotFound, InvalidInput (a LoRA, a part of a model, an unknown family, weights that are cut off or missing),
+    StorageError (unreadable).
     """
     if not path.exists() and models_folder is not None and (models_folder / path).exists():
         path = models_folder / path
@@ -89,6 +90,7 @@ def _folder(path: Path, family: str | None) -> BaseModel:
         raise StorageError(
             f"The model folder '{path.name}' holds no .safetensors weights.", remedy="Copy the complete folder again."
         )
+    model_folder.refuse_damaged(path)
     return BaseModel(path, found, native, sum(f.stat().st_size for f in files))
 
 

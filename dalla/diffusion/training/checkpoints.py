@@ -16,13 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic.alias_generators import to_camel
 
 from dalla import paths
-from dalla.diffusion.training import drawing, validation
+from dalla.diffusion.training import drawing, optimizers, validation
 from dalla.errors import InvalidInput, NotFound, StorageError
 
 STATE = "state.pt"
 META = "checkpoint.json"
+#: With other values of these a run goes on differently than it would have; told when it is taken up.
+DECIDING = (
+    "optimizer", "lr_scheduler", "warmup", "weight_decay", "batch_size", "gradient_accumulation", "resolution", "seed",
+    "alpha", "use_rslora", "caption_dropout", "shuffle_captions", "min_snr_gamma", "noise_offset", "timestep_sampling",
+    "shift", "prior_weight", "masked_loss", "mixed_precision", "quantize",
+)  # fmt: skip
 
 
 def folder_of(run_folder: Path, step: int) -> Path:
@@ -123,6 +130,10 @@ def check_same(state: dict[str, Any], fingerprint: dict[str, Any]) -> list[str]:
         notes.append(
             "The pictures or captions have changed since the state was saved; the run goes on with the new ones."
         )
+    was, now = saved.get("settings", {}), fingerprint.get("settings", {})
+    changed = [f"{to_camel(key)} {was[key]} to {now.get(key)}" for key in was if was[key] != now.get(key)]
+    if changed:
+        notes.append(f"Changed since the state was saved: {', '.join(changed)}. The run goes on with the new settings.")
     return notes
 
 
@@ -149,11 +160,7 @@ def take_up(loop: Any, path: Path) -> None:
     for note in check_same(state, loop.fingerprint()):
         loop.events.emit("warning", code="changed", detail=note, remedy="Start a new run if that was not meant.")
     loop.loaded.adapters.restore(state["values"])
-    rates = [group["base_lr"] for group in loop.optimizer.param_groups]
-    decay = [group["weight_decay"] for group in loop.optimizer.param_groups]
-    loop.optimizer.load_state_dict(state["optimizer"])
-    for group, rate, wd in zip(loop.optimizer.param_groups, rates, decay, strict=True):
-        group["base_lr"], group["weight_decay"] = rate, wd  # this run's settings, not the saved ones
+    _take_up_optimizer(loop, state)
     if loop.average is not None and state["average"] is not None:
         device = loop.loaded.device
         loop.average.values = {k: v.to(device) for k, v in state["average"].items()}
@@ -162,14 +169,43 @@ def take_up(loop: Any, path: Path) -> None:
     loop.done = step
     loop.splits = state["splits"]
     torch.set_rng_state(state["rng"])
-    loop.readings = [(int(s), float(v)) for s, v in state["readings"]]
-    loop.since_best = state["sinceBest"]
-    loop.lost_best = state.get("lostBest")
     loop.base_from = (root, state.get("baseSamples") or {})
-    if state.get("lastReading"):
-        loop.last_reading = (state["lastReading"][0], validation.Reading(state["lastReading"][1]))
-    _take_up_best(loop, root, step, state)
+    if _same_questions(loop, state):
+        loop.readings = [(int(s), float(v)) for s, v in state["readings"]]
+        loop.since_best = state["sinceBest"]
+        loop.lost_best = state.get("lostBest")
+        if state.get("lastReading"):
+            loop.last_reading = (state["lastReading"][0], validation.Reading(state["lastReading"][1]))
+        _take_up_best(loop, root, step, state)
+    else:
+        loop.events.emit(
+            "warning", code="other_readings",
+            detail="The held-out loss is taken of other pictures or questions than before, so the readings begin anew.",
+            remedy="Nothing to do: the lowest of those that come is taken.",
+        )  # fmt: skip
     loop.events.emit("phase", name="resumed", detail=f"Going on from step {step} of {loop.steps}")
+
+
+def _take_up_optimizer(loop: Any, state: dict[str, Any]) -> None:
+    """Give the optimizer what it remembered, if it is of the same kind; its settings are this run's."""
+    was = state.get("fingerprint", {}).get("settings", {}).get("optimizer")
+    if was not in (None, loop.config.optimizer):
+        return  # what one remembers is nothing to another; check_same has told of the change
+    found = ("params", *optimizers.FOUND)
+    settings = [{k: v for k, v in group.items() if k not in found} for group in loop.optimizer.param_groups]
+    loop.optimizer.load_state_dict(state["optimizer"])
+    for group, own in zip(loop.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+
+
+def _same_questions(loop: Any, state: dict[str, Any]) -> bool:
+    """Whether the saved readings answer what this run asks, so that both can be compared."""
+    saved = state.get("lastReading") or ([0, state["bestReading"]] if state.get("bestReading") else None)
+    if saved is None:
+        return True
+    asked = loop.config.validation.timesteps * loop.config.validation.noises
+    now = {example.file: asked for example in loop.loaded.held_out}
+    return {file: len(losses) for file, losses in saved[1].items()} == now
 
 
 def _take_up_best(loop: Any, root: Path, step: int, state: dict[str, Any]) -> None:

@@ -24,6 +24,12 @@ class Choice:
     reason: str
 
 
+def clearly_worse(reading: Reading, best: Reading) -> bool:
+    """Say whether a reading is higher than the lowest by more than the noise in both explains."""
+    worse, error = paired(best, reading)
+    return worse > ERRORS * error
+
+
 def choose(last_step: int, last: Reading | None, best_step: int | None, best: Reading | None) -> Choice:
     """Choose between the last step and the one with the lowest held-out loss; a reading of None was not taken."""
     if best_step is None:
@@ -34,7 +40,7 @@ def choose(last_step: int, last: Reading | None, best_step: int | None, best: Re
         return Choice(best_step, True, f"The held-out loss was lowest at step {best_step}.")
     worse, error = paired(best, last)
     share, doubt = worse / best.mean, ERRORS * error / best.mean
-    if worse > ERRORS * error:
+    if clearly_worse(last, best):
         return Choice(
             best_step, True,
             f"The held-out loss was lowest at step {best_step}; at step {last_step} it was {share:.1%} higher, more than "

@@ -7,9 +7,9 @@ embeddings. So a changed picture, caption, crop or model never meets an old entr
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
+import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +29,7 @@ CACHE_FOLDER = ".cache"
 _TEXT_BATCH = 8
 
 Tell = Callable[[int, int], None]
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -69,10 +70,13 @@ class Cache:
 
         if self._folder is None:
             return
-        with contextlib.suppress(OSError):  # a full or read-only disk costs time later, not the run now
+        try:
             self._folder.mkdir(parents=True, exist_ok=True)
             data = save({name: tensor.contiguous() for name, tensor in tensors.items()})
             paths.write_atomic(self._folder / f"{key}.safetensors", data, durable=False)
+        except OSError as exc:  # a full or read-only disk costs time later, not the run now
+            log.warning("Nothing is kept in %s, so the next run computes it again: %s", self._folder, exc)
+            self._folder = None
 
 
 def weights_hash(*modules: Any) -> str:
@@ -162,8 +166,7 @@ def _mask(folder: Path, picture: SetPicture, shape: tuple[int, ...]) -> Any:
 
     path = folder / picture.file
     if picture.mask is not None:
-        with Image.open(path.with_name(picture.mask)) as image:
-            mask: Any = image.convert("L")
+        mask = training_set.open_mask(path.with_name(picture.mask))
         if mask.size != (picture.width, picture.height):
             mask = mask.resize((picture.width, picture.height), Image.Resampling.BILINEAR)
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from dalla import imaging
 from dalla.diffusion import hardware
+from dalla.diffusion.training import resemblance
 from dalla.diffusion.training.samples import file_of
 from dalla.errors import DallaError, StorageError
 
@@ -32,6 +33,7 @@ def draw(loop: Any, step: int, *, asked: bool = False) -> None:
                         loop.base_samples[prompt.index] = image
                     _tell(loop, step, prompt, image)
             loop.last_samples = (step, drawn)
+            resemblance.tell(loop, step, drawn)
             return
         except Exception as exc:
             if not hardware.out_of_memory(exc):
@@ -66,21 +68,21 @@ def base(loop: Any) -> None:
 
 
 def final(loop: Any, step: int) -> dict[int, Any]:
-    """Draw every prompt with the numbers that are on the model now, those of `step`, to be delivered; return pictures
-    by index. What was drawn of them already is taken.
+    """Draw every prompt with the numbers that are on the model now, those of `step`, to be delivered; save and tell the
+    pictures, and return them by index. Those that were drawn last are taken when they are of this step.
 
-    Saved and told when `step` is the last one. Empty when the run draws no samples. Raises StorageError.
+    Empty when the run draws no samples. Raises StorageError.
     """
     found: dict[int, Any] = {}
     if loop.run_folder is None or not loop.config.sample_every or not loop.base_samples:
         return found
-    if step == loop.done and loop.last_samples[0] == step:
+    if loop.last_samples[0] == step:
         return dict(loop.last_samples[1])
     try:
         for prompt, image in _drawn(loop, loop.loaded.sampler.prompts):
             found[prompt.index] = image
-            if step == loop.done:
-                _tell(loop, step, prompt, image)
+            _tell(loop, step, prompt, image)
+        resemblance.tell(loop, step, found)
         return found
     except Exception as exc:
         if not hardware.out_of_memory(exc):

@@ -137,30 +137,29 @@ class Controls:
         self._folder = folder
         self.stop = False
 
-    def poll(self) -> set[str]:
-        """Return what is asked for right now. `save` and `sample` are answered once: their files are removed."""
+    def look(self) -> set[str]:
+        """Return what is asked for right now."""
         found = {"cancel"} if self.stop else set()
         if self._folder is None:
             return found
         with contextlib.suppress(OSError), os.scandir(self._folder) as entries:
             found |= {entry.name for entry in entries} & {"cancel", "save", "sample", "pause"}
-        for name in found & {"save", "sample"}:
-            with contextlib.suppress(OSError):
-                (self._folder / name).unlink()
         if "cancel" in found:
             self.stop = True
         return found
 
-    def clear(self) -> None:
-        """Forget what an earlier process of this run was asked."""
+    def poll(self) -> set[str]:
+        """Return what is asked for, and take it on: `save` and `sample` are answered once, so their files are removed."""
+        found = self.look()
         if self._folder is not None:
-            for name in ("cancel", "save", "sample", "pause"):
+            for name in found & {"save", "sample"}:
                 with contextlib.suppress(OSError):
                     (self._folder / name).unlink()
+        return found
 
     def wait_while_paused(self, seconds: float = 0.2) -> None:
         """Return when the `pause` file is gone or a stop is asked for."""
-        while "pause" in (asked := self.poll()) and "cancel" not in asked:
+        while "pause" in (asked := self.look()) and "cancel" not in asked:
             time.sleep(seconds)
 
 

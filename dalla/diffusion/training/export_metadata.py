@@ -24,10 +24,9 @@ ARCHITECTURES = {
     "sd15": "stable-diffusion-v1/lora",
     "sd2": "stable-diffusion-v2-512/lora",
     "sdxl": "stable-diffusion-xl-v1-base/lora",
-    "sd3": "stable-diffusion-3-{variant}/lora",
-    "flux": "flux-1-{variant}/lora",
+    "sd3": "stable-diffusion-3{variant}/lora",
+    "flux": "flux-1{variant}/lora",
 }
-_VARIANTS = {"sd3": "medium", "flux": "dev"}
 #: ComfyUI does not show a header of more than 1 MB; the tensor names need their part of it.
 MAX_TEXTS = 600_000
 MAX_TAGS = 2_000
@@ -57,8 +56,8 @@ def metadata_for(
 
     `config` is a TrainingConfig (or a mapping of its fields), `report` the set's report (anything with
     `pictures` that have `file`, `caption`, `bucket`, `sha256`). `prediction` is epsilon, v_prediction
-    or flow; `variant` is medium, dev, schnell, …; `result` holds step, steps, epochs, loss and the
-    validation, as the run's report has them. Times are aware datetimes.
+    or flow; `variant` is what the family's `variant` says (medium, 3-5-large, dev, schnell); `result` holds
+    step, steps, epochs, loss and the validation, as the run's report has them. Times are aware datetimes.
     """
     get = _getter(config)
     result = dict(result or {})
@@ -71,7 +70,10 @@ def metadata_for(
     base = base_name or _last(get("base_model"))
     texts: dict[str, Any] = {
         "ss_v2": family == "sd2",
-        "ss_base_model_version": BASE_VERSIONS.get(family, family),
+        # kohya calls Stable Diffusion 3.5 by its size alone.
+        "ss_base_model_version": variant
+        if variant and variant.startswith("3-5-")
+        else BASE_VERSIONS.get(family, family),
         "ss_sd_model_name": base,
         "ss_new_sd_model_hash": base_sha256,
         "ss_output_name": title,
@@ -109,7 +111,7 @@ def metadata_for(
         "ss_tag_frequency": {dataset: tags} if (tags := _tags(pictures)) else None,
         "modelspec.sai_model_spec": "1.0.1",
         "modelspec.architecture": ARCHITECTURES.get(family, family + "/lora").format(
-            variant=variant or _VARIANTS.get(family, "")
+            variant=f"-{variant}" if variant else ""
         ),
         "modelspec.implementation": "diffusers",
         "modelspec.title": title,

@@ -17,11 +17,12 @@ import torch
 from dalla.diffusion import hardware
 from dalla.diffusion.training import checkpoints, drawing, gradients, optimizers, setup, validation
 from dalla.diffusion.training.adapters import Average
-from dalla.diffusion.training.choice import Choice, choose
+from dalla.diffusion.training.choice import Choice, choose, clearly_worse
 from dalla.diffusion.training.dataset import Batches
 from dalla.diffusion.training.errors import NonFinite, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events
 from dalla.diffusion.training.export import save_lora
+from dalla.diffusion.training.pace import Pace, card_used
 from dalla.diffusion.training.parallel import Processes
 from dalla.diffusion.training.setup import Loaded, Prepared
 
@@ -71,7 +72,10 @@ class Loop:
         self.base_samples: dict[int, Any] = {}
         self.base_from: tuple[Path, dict[int, Any]] = (run_folder or Path(), {})  # where they are, of what they are
         self.last_samples: tuple[int, dict[int, Any]] = (-1, {})  # step, pictures
-        self.since_best = 0  # readings
+        self.pace = Pace(card_used) if loaded.device == "cuda" else None
+        self.resemblance: Any = None  # resemblance.Resemblance when samples are drawn; False: it cannot be measured
+        self.since_best = 0  # readings that were clearly worse than the lowest
+        self._save_asked = False
         self._skips = 0
         self._loss: Any = None  # of the last step
         self._sound: int | None = None  # the step whose numbers were looked at
@@ -100,6 +104,8 @@ class Loop:
             if self.average is not None:
                 self.average.update(self.done)
             durations = [*durations[-19:], time.monotonic() - begun]
+            if self.pace is not None and (slow := self.pace.step(self.done, durations[-1])):
+                self.events.emit("warning", **slow)
             rate = len(durations) / max(sum(durations), 1e-9)
             last = self.done == self.steps
             # The loss is the same in all processes. Only the first looks: if another ended on a NaN, it would wait for it.
@@ -133,7 +139,9 @@ class Loop:
         if "cancel" in asked:
             kept = self.checkpoint() if self.done else None
             raise Stopped(self.done, kept)
-        if "save" in asked and self.done:
+        self._save_asked |= "save" in asked
+        if self._save_asked and self.done:  # before the first step there is nothing to save
+            self._save_asked = False
             self.checkpoint()
         if "sample" in asked:
             self._samples(self.done, asked=True)
@@ -247,24 +255,30 @@ class Loop:
             reading = self.questions.ask()
         if not math.isfinite(reading.mean):
             raise NonFinite(self.done, "held-out loss", self.config)
-        lowest = self.best_reading.mean if self.best_reading is not None else math.inf
+        said = set()
+        if self.best_reading is None or reading.mean < self.best_reading.mean:
+            said.add("best")
+        elif clearly_worse(reading, self.best_reading):
+            said.add("worse")
         self._tell_validation(self.done, reading)
         self.readings.append((self.done, reading.mean))
         self.last_reading = (self.done, reading)
         # Cards round differently: what the first one has read counts for all, or they would part ways here.
-        if self.processes.agree({"best"} if reading.mean < lowest else set(), ("best",)):
+        said = self.processes.agree(said, ("best", "worse"))
+        if "best" in said:
             self.best_step, self.best_values = self.done, self.values() or self.loaded.adapters.snapshot()
             self.best_reading = reading
             self.since_best = 0
             self.checkpoint(best=True)
             return True
-        self.since_best += 1
+        self.since_best += "worse" in said
         if self.config.early_stop and self.since_best >= self.config.early_stop and self.done < self.steps:
             self.stopped_early = True
             self.checkpoint()
             self.events.emit(
                 "warning", code="early_stop",
-                detail=f"The held-out loss has not fallen since step {self.best_step}; more steps would only memorise the pictures.",
+                detail=f"The held-out loss was lowest at step {self.best_step} and has since been higher {self.since_best} times, "
+                "by more than its noise: more steps would only memorise the pictures.",
                 remedy="Nothing to do: the report says which checkpoint is delivered.",
             )  # fmt: skip
             return True
@@ -312,6 +326,7 @@ class Loop:
             "model": f"{model.family} {model.size_bytes} {model.native_size}",
             "modelName": model.path.name,
             "dataset": self.prepared.report.fingerprint,
+            "settings": {name: getattr(self.config, name) for name in checkpoints.DECIDING},
         }
 
     def checkpoint(self, best: bool = False) -> str | None:
@@ -319,7 +334,7 @@ class Loop:
         self._check_sound()
         if self.run_folder is None or not self.processes.first:
             return None
-        name = f"{self.config.name}-{self.done:06d}.safetensors"
+        name = f"{self.config.name[:80]}-{self.done:06d}.safetensors"  # longer ones are no names of LoRAs
 
         def lora(folder: Path) -> None:
             with self.loaded.adapters.using(self.values()):
@@ -348,6 +363,7 @@ class Loop:
 
         return metadata_for(
             self.config, self.prepared.report, self.loaded.family.name, prediction=self.loaded.prediction,
+            name=f"{self.config.name}-{step:06d}", variant=self.loaded.family.variant(self.loaded.pipe),
             result={"step": step, "steps": self.steps, "epoch": self.epoch},
         )  # fmt: skip
 

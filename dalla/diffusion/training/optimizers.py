@@ -13,6 +13,9 @@ import torch
 
 from dalla.diffusion.training.quantized import load_bitsandbytes
 
+#: What an optimizer writes into its groups as it goes (Prodigy's step size); everything else there is a setting.
+FOUND = ("d", "numerator", "k")
+
 
 def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
     """Return the optimizer. What a machine cannot do was refused before; raises NotConfigured for a broken library."""
@@ -20,7 +23,9 @@ def build(config: Any, groups: list[dict[str, Any]], device: str) -> Any:
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, weight_decay=decay, fused=device in ("cpu", "cuda"))
     if config.optimizer == "adafactor":
-        return torch.optim.Adafactor(groups, weight_decay=decay)
+        # Its steps are a share of the weights' size, at least of eps[1]. A LoRA begins at zero, where 0.001 of them stand
+        # still; with 1 the learning rate means what it means elsewhere.
+        return torch.optim.Adafactor(groups, eps=(None, 1.0), weight_decay=decay)
     if config.optimizer == "prodigy":
         return Prodigy(groups, weight_decay=decay)
     return load_bitsandbytes().optim.AdamW8bit(groups, weight_decay=decay)

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from dalla.diffusion import hardware, likeness
-from dalla.diffusion.training import colours, setup, validation
+from dalla.diffusion import likeness
+from dalla.diffusion.training import colours, resemblance, setup, validation
 from dalla.diffusion.training.choice import Choice
 from dalla.diffusion.training.loop import Loop
 
@@ -71,25 +71,24 @@ def _compared(loop: Loop, final: dict[int, Any]) -> dict[str, Any]:
     shared = [i for i in final if i in loop.base_samples]
     if not shared:
         return {}
-    train = torch.stack([_pooled(e.latents) for e in loop.loaded.train])
+    train = torch.stack([resemblance.pooled(e.latents) for e in loop.loaded.train])
     images = [*(loop.base_samples[i] for i in shared), *(final[i] for i in shared)]
-    before, after = torch.stack(_encoded(loop, images, loop.loaded.device)).chunk(2)
-    centre = (train.mean(0) + before.mean(0)) / 2
-    unit = [torch.nn.functional.normalize(t - centre, dim=1) for t in (train, before, after)]
+    before, after = torch.stack(resemblance.encoded(loop, images, loop.loaded.device)).chunk(2)
+    centre = resemblance.middle(train, before)
+    unit = [torch.nn.functional.normalize(t - centre, dim=1) for t in (train, after)]
     own = unit[0] @ unit[0].T
     count = len(own)
-    among = round(float(own.sum() - own.trace()) / (count * (count - 1)), 4) if count > 1 else None
     named = [row for row, i in enumerate(shared) if prompts[i].with_trigger] or list(range(len(shared)))
-    nearest = (unit[2] @ unit[0].T).max(1)
+    nearest = (unit[1] @ unit[0].T).max(1)
     pairs = own[~torch.eye(count, dtype=torch.bool)]
     least = max([COPY, *pairs[pairs < SAME].tolist()])
     copied = (nearest.values > least).tolist()
     plain = [row for row, i in enumerate(shared) if not prompts[i].with_trigger]
     result: dict[str, Any] = {
         "similarity": {
-            "base": round(float((unit[1][named] @ unit[0].T).mean()), 4),
-            "lora": round(float((unit[2][named] @ unit[0].T).mean()), 4),
-            "trainingAmongThemselves": among,
+            "base": round(resemblance.cosine(before[named], train, centre), 4),
+            "lora": round(resemblance.cosine(after[named], train, centre), 4),
+            "trainingAmongThemselves": resemblance.among(train, centre),
         },
         "nearest": [
             {"index": shared[row], "file": loop.loaded.train[int(nearest.indices[row])].file,
@@ -172,39 +171,6 @@ _CAUTION = {
     "more pictures two or more are set aside.",
     "little": " So few pictures are little evidence. Judge by the samples, too.",
 }
-
-
-def _pooled(latents: Any) -> Any:
-    """Return the middle of a picture as a vector; the border is mostly background."""
-    height, width = latents.shape[1:]
-    middle = latents[:, height // 5 : height - height // 5, width // 5 : width - width // 5]
-    return torch.nn.functional.adaptive_avg_pool2d(middle[None].float(), 8).flatten()
-
-
-def _encoded(loop: Loop, images: list[Any], device: str) -> list[Any]:
-    """Encode on the device, if it has room, in fp32 as the training pictures were (in fp16 SDXL's VAE gives NaN)."""
-    vae = loop.loaded.pipe.vae
-    was = vae.device, vae.dtype
-    try:
-        vae.to(device, torch.float32)
-        return [_latents(loop, image) for image in images]
-    except Exception as exc:
-        if device == "cpu" or not hardware.out_of_memory(exc):
-            raise
-    finally:
-        vae.to(*was)
-    hardware.free_cache(device)
-    return _encoded(loop, images, "cpu")
-
-
-def _latents(loop: Loop, image: Any) -> Any:
-    import numpy
-
-    vae = loop.loaded.pipe.vae
-    pixels = torch.from_numpy(numpy.asarray(image.convert("RGB")).copy()).permute(2, 0, 1)[None].float() / 127.5 - 1
-    with torch.no_grad():
-        latents = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode().float().cpu()
-    return _pooled((latents[0] - (vae.config.get("shift_factor") or 0.0)) * vae.config.scaling_factor)
 
 
 def _difference(a: Any, b: Any) -> float:

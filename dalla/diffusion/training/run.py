@@ -19,6 +19,7 @@ from dalla.diffusion.training import drawing, errors, export, report, setup
 from dalla.diffusion.training.errors import NotVerified, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events, RunLock
 from dalla.diffusion.training.loop import Loop
+from dalla.diffusion.training.setup import Prepared
 from dalla.errors import (
     BadRequest,
     Cancelled,
@@ -34,6 +35,7 @@ from dalla.errors import (
 from dalla.records.training import TrainingConfig
 
 log = logging.getLogger(__name__)
+Advice = Callable[[Prepared], list[dict[str, Any]]]
 _BAD_INPUT = (InvalidInput, NotConfigured, NotFound, BadRequest, TooLarge, UnsupportedMedia, Conflict)
 #: Free space the output needs at least, in bytes; asked for before the start.
 LEAST_FREE = 64 * 1024 * 1024
@@ -44,8 +46,13 @@ def run(
     *,
     listener: Callable[[dict[str, Any]], None] | None = None,
     controls: Controls | None = None,
+    advice: Advice | None = None,
 ) -> int:
-    """Train and return the exit code. Every end is an event: done, cancelled or error."""
+    """Train and return the exit code. Every end is an event: done, cancelled or error.
+
+    `advice` is asked once, before anything long starts, for rows {code, level, message, fix}: warnings, or an error that
+    ends the run.
+    """
     # Of several processes (several cards) only the first has a run folder, so only it writes and tells.
     first = os.environ.get("RANK", "0") == "0"
     folder = Path(config.run_folder) if config.run_folder and first else None
@@ -59,7 +66,7 @@ def run(
             lock = RunLock(folder)
         events = Events(folder, listener)
         controls = controls or Controls(folder)
-        _train(place, events, controls, folder)
+        _train(place, events, controls, folder, advice)
         return errors.DONE
     except Exception as exc:  # noqa: BLE001 - the one place that names every end
         return _end(exc, events or Events(None, listener), place)
@@ -112,7 +119,7 @@ def _end(exc: Exception, events: Events, place: _Place) -> int:
     return errors.BAD_INPUT if isinstance(exc, _BAD_INPUT) else errors.FAILED
 
 
-def _train(place: _Place, events: Events, controls: Controls, folder: Path | None) -> None:
+def _train(place: _Place, events: Events, controls: Controls, folder: Path | None, advice: Advice | None) -> None:
     config = place.config
     started = datetime.now(UTC)
     begun = time.monotonic()
@@ -121,14 +128,18 @@ def _train(place: _Place, events: Events, controls: Controls, folder: Path | Non
         events.emit(event, **values)
 
     def stop() -> None:
-        if "cancel" in controls.poll():
+        if "cancel" in controls.look():
             raise Cancelled("Stopped before the first step.")
 
     prepared = setup.prepare(config, tell)
     place.config = prepared.config
     output = Path(prepared.config.output_folder)
     _check_space(output, *([folder] if folder else []))
-    for row in prepared.report.warnings:
+    advised = advice(prepared) if advice is not None else []
+    for row in advised:
+        if row["level"] == "error":
+            raise StorageError(row["message"], remedy=row["fix"])
+    for row in [*prepared.report.warnings, *advised]:
         events.emit("warning", code=row["code"], detail=row["message"], remedy=row["fix"])
     stop()
     loaded = setup.load(prepared, tell, stop=stop)
@@ -189,7 +200,7 @@ def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, star
     if not moved:
         raise NotVerified(
             "The LoRA is all zeros, so it would change nothing. No file was written.",
-            remedy="Raise the learning rate (and see that max_grad_norm is not 0), then train again.",
+            remedy="Raise the learning rate, then train again.",
         )
     events.emit("phase", name="saving", detail="Writing and checking the LoRA")
     name = export.fresh_name(output, config.name)
@@ -199,6 +210,7 @@ def _deliver(loop: Loop, events: Events, output: Path, folder: Path | None, star
     texts = metadata_for(
         config, prepared.report, loaded.family.name, name=name, base_name=prepared.model.path.name,
         base_sha256=base_sha, prediction=loaded.prediction, started_at=started, result=small,
+        variant=loaded.family.variant(loaded.pipe),
     )  # fmt: skip
     # Nothing that did not pass the check is ever seen on the shelf.
     with tempfile.TemporaryDirectory(prefix="lora-", dir=folder) as staging:

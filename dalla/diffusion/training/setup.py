@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from dalla import training_set
+from dalla import model_folder, training_set
 from dalla.diffusion import hardware
 from dalla.diffusion.families import family as family_of
 from dalla.diffusion.training import base_model, dataset, fused, parallel, quantized
@@ -55,8 +55,7 @@ def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
     )
     tell("phase", name="pictures", detail="Reading the pictures")
     first = config.complete(model.family, 1, native_size=model.native_size)
-    multiple = _multiple(model)
-    bucket_step = math.lcm(first.bucket_step or 64, multiple)
+    bucket_step = math.lcm(first.bucket_step or 64, model_folder.side_multiple(model.path, model.family))
 
     def scan(folder: str) -> SetReport:
         return training_set.scan(
@@ -102,17 +101,6 @@ def refuse_machine(config: TrainingConfig) -> None:
     refuse_shortcomings(config.with_(processes=count), machine)
     if config.optimizer == "adamw8bit" or config.quantize in ("int8", "nf4"):
         quantized.load_bitsandbytes()
-
-
-def _multiple(model: BaseModel) -> int:
-    """Return what picture sides must be multiples of, so that no layer rounds: from the model's own files."""
-    if not model.path.is_dir():
-        return {"sd15": 64, "sdxl": 32}.get(model.family, 16)
-    factor = 2 ** (len(base_model._json(model.path / "vae" / "config.json").get("block_out_channels") or [0]) - 1)
-    if model.family in ("sd15", "sdxl"):
-        levels = len(base_model._json(model.path / "unet" / "config.json").get("block_out_channels") or [0])
-        return int(factor * 2 ** (levels - 1))
-    return factor * 2
 
 
 @dataclass

@@ -99,9 +99,6 @@ class PostStore(Protocol):
     def used_media(self, character_id: str, platform: str | None = None) -> set[str]:
         """Return the ids of pictures that are in a post which is not cancelled, failed, missed or a dry run."""
 
-    def posted_media(self, media_ids: list[str]) -> dict[str, list[str]]:
-        """Return the platforms each of these pictures was published on."""
-
     def file_hashes(self, *, settled_before: str) -> set[str]:
         """Return the hashes of prepared pictures that some post still needs (all but those settled before)."""
 

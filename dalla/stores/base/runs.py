@@ -83,8 +83,6 @@ class LeaseStore(Protocol):
     def switch(self, name: str) -> Any:
         """Return the value of a switch; None when it was never set."""
 
-    def set_switch(self, name: str, value: Any, now: str) -> None: ...
-
     def change_switch(self, name: str, now: str, change: Callable[[Any], Any]) -> Any:
         """Read, change and write a switch as one step; return the new value."""
 

@@ -209,12 +209,13 @@ class MediaGrid extends HTMLElement {
       try {
         const page = this.loadRange ? await this.loadRange(0, limit, null) : await this.loadPage(this.#cursor, limit);
         if (generation !== this.#generation) return;
-        if (this.fresh) {
+        const [focus, anchor] = this.#kept();
+        const { fresh } = this;
+        if (fresh) {
           this.#items = [];
           this.#index.clear();
           this.fresh = false;
           this.#selection.clear();
-          this.#focus = 0;
           this.#rows.forEach((r) => r.remove());
           this.#rows.clear();
         }
@@ -223,6 +224,10 @@ class MediaGrid extends HTMLElement {
             this.#index.set(item.id, this.#items.length);
             this.#items.push(item);
           }
+        if (fresh) {
+          this.#focus = this.#index.get(focus) ?? 0;
+          this.#anchor = this.#index.get(anchor) ?? -1;
+        }
         this.#cursor = page.nextCursor ?? null;
         this.#done = !this.#cursor;
         this.#total = this.#done && !this.loadRange ? this.#items.length : Math.max(page.total ?? 0, this.#items.length);
@@ -296,19 +301,20 @@ class MediaGrid extends HTMLElement {
     }
     const generation = (this.#generation += 1);
     const [from, to] = this.#inView.map((i) => Math.floor(Math.max(0, i) / PAGE));
+    let pages;
     try {
-      const pages = await Promise.all(
+      pages = await Promise.all(
         Array.from({ length: Math.min(4, to - from + 1) }, (_, k) => this.loadRange((from + k) * PAGE, PAGE, null).then((page) => ({ page, offset: (from + k) * PAGE }))),
       );
-      if (generation !== this.#generation) return;
-      this.#total = pages.at(-1).page.total;
-      this.#items = new Array(this.#total).fill(undefined);
-      for (const { page, offset } of pages) page.items.forEach((item, k) => (this.#items[offset + k] = item));
     } catch {
       return; // what is shown stays; the next change or look tries again
     }
-    this.#focus = Math.max(0, Math.min(this.#focus, this.#total - 1));
-    this.#reindex();
+    if (generation !== this.#generation) return;
+    this.#change(() => {
+      this.#total = pages.at(-1).page.total;
+      this.#items = new Array(this.#total).fill(undefined);
+      for (const { page, offset } of pages) page.items.forEach((item, k) => (this.#items[offset + k] = item));
+    });
     emit(this, "media-grid:loaded", { items: this.#items, total: this.#total });
   }
   /** The list has changed elsewhere: what is not asked for again is not known any more. */
@@ -337,9 +343,10 @@ class MediaGrid extends HTMLElement {
       this.patch(item.id, item);
       return;
     }
-    this.#items = [item, ...this.#items]; // a new list: the viewer goes on with the one it has
-    this.#total += 1;
-    this.#reindex();
+    this.#change(() => {
+      this.#items = [item, ...this.#items]; // a new list: the viewer goes on with the one it has
+      this.#total += 1;
+    });
   }
   patch(id, changes) {
     const i = this.#index.get(id);
@@ -353,24 +360,26 @@ class MediaGrid extends HTMLElement {
     this.#items.forEach((item, index) => {
       if (item && gone.has(item.id)) removed.push({ item, index });
     });
-    this.#items = this.#items.filter((item) => !item || !gone.has(item.id));
-    this.#total -= removed.length;
-    gone.forEach((id) => this.#selection.delete(id));
-    this.#focus = Math.max(0, Math.min(this.#focus, this.#items.length - 1));
     const hadFocus = this.body.contains(document.activeElement);
-    this.#reindex();
+    this.#change(() => {
+      this.#focus -= removed.filter(({ index }) => index < this.#focus).length; // the one behind takes its place
+      this.#items = this.#items.filter((item) => !item || !gone.has(item.id));
+      this.#total -= removed.length;
+      gone.forEach((id) => this.#selection.delete(id));
+    });
     this.#selected();
     if (hadFocus) this.#setFocus(this.#focus, true);
     return removed;
   }
   restore(removed) {
-    this.#items = [...this.#items];
-    for (const { item, index } of removed) {
-      if (this.#index.has(item.id)) continue;
-      this.#items.splice(Math.min(index, this.#items.length), 0, item);
-      this.#total += 1;
-    }
-    this.#reindex();
+    this.#change(() => {
+      this.#items = [...this.#items];
+      for (const { item, index } of removed) {
+        if (this.#index.has(item.id)) continue;
+        this.#items.splice(Math.min(index, this.#items.length), 0, item);
+        this.#total += 1;
+      }
+    });
   }
   find(id) {
     return this.#items[this.#index.get(id)];
@@ -386,15 +395,41 @@ class MediaGrid extends HTMLElement {
     if (i !== undefined) this.#setFocus(i, true);
   }
 
-  #reindex() {
+  /** The ids of the items that have the focus and begin a Shift range. */
+  #kept() {
+    return [this.#items[this.#focus]?.id, this.#items[this.#anchor]?.id];
+  }
+  /** Change the list by `work`: the focus and the begin of a Shift range stay with their items, not with their places. */
+  #change(work) {
+    const [focus, anchor] = this.#kept();
+    const back = this.#held();
+    work();
     this.#shape += 1;
     this.#asked.clear();
     this.#index = new Map();
     this.#items.forEach((item, i) => {
       if (item) this.#index.set(item.id, i);
     });
+    this.#focus = this.#index.get(focus) ?? Math.max(0, Math.min(this.#focus, this.#total - 1));
+    this.#anchor = this.#index.get(anchor) ?? (this.#anchor < this.#total && !this.#items[this.#anchor] ? this.#anchor : -1);
     this.#layout();
     this.#paintState();
+    back?.();
+  }
+  /** What has the focus in a cell, to give it back when the cell was made anew in another row. */
+  #held() {
+    const active = document.activeElement;
+    const cell = this.body.contains(active) && active.closest("[role=gridcell]");
+    if (!cell) return null;
+    const { key } = cell.dataset,
+      field = active.matches("textarea") && [active.selectionStart, active.selectionEnd];
+    return () => {
+      if (this.body.contains(document.activeElement)) return;
+      const now = this.body.querySelector(`[role=gridcell][data-key="${CSS.escape(key)}"]`);
+      const target = (field && now?.querySelector("textarea")) || now;
+      target?.focus({ preventScroll: true });
+      if (field && target !== now) target.setSelectionRange(...field);
+    };
   }
 
   #layout() {

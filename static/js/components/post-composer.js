@@ -53,7 +53,7 @@ export async function openComposer(options = {}) {
 
   function draw() {
     frame = 0;
-    if (!dialog.open) return;
+    if (!dialog.open || !c.ready) return; // what is typed or in focus before begin() has finished would be lost
     if (c.phase === "results") {
       dialog.querySelector(".dialog-head h2").textContent = headline(c.posts);
       render($(".pc-done"), resultsView(c.posts, (post) => `${dateTime(momentOf(post), c.zone)} (${c.zone})`));

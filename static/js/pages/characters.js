@@ -187,27 +187,28 @@ export async function mount(main) {
     },
   };
   async function star({ item, starred }) {
-    viewing?.grid.patch(item.id, { starred });
+    const grid = viewing?.grid;
+    grid?.patch(item.id, { starred });
     viewer.patch(item.id, { starred });
     try {
       await api.patch(`/api/media/${item.id}`, { starred });
     } catch (problem) {
-      viewing?.grid.patch(item.id, { starred: !starred });
+      grid?.patch(item.id, { starred: !starred });
       viewer.patch(item.id, { starred: !starred });
       toast.error(problem);
     }
   }
   async function trash(ids) {
+    const grid = viewing?.grid;
     try {
       await api.post("/api/media/bulk", { action: "trash", ids });
-      const gone = viewing.grid.remove(ids),
-        { grid } = viewing;
+      const gone = grid?.remove(ids) ?? [];
       ids.forEach((id) => viewer.remove(id));
       toast.success(`${plural(ids.length, "picture")} moved to trash`, {
         undo: async () => {
           try {
             await api.post("/api/media/bulk", { action: "restore", ids });
-            grid.restore(gone);
+            grid?.restore(gone);
           } catch (problem) {
             toast.error(problem);
           }
@@ -225,11 +226,12 @@ export async function mount(main) {
     if (viewer.current) viewing?.grid.focusItem(viewer.current.id);
   });
   stream.on("media.created", (m) => {
-    if (viewing?.grid.isConnected && m.characterId === shownId)
-      api
-        .get(`/api/media/${m.id}`)
-        .then((item) => viewing.grid.prepend(item))
-        .catch(() => {});
+    if (!viewing?.grid.isConnected || m.characterId !== shownId) return;
+    const { grid } = viewing; // another character may be open when the answer is there
+    api
+      .get(`/api/media/${m.id}`)
+      .then((item) => grid.isConnected && grid.prepend(item))
+      .catch(() => {});
   });
 
   // ---------------------------------------------------------------- where we are

@@ -27,6 +27,8 @@ export async function mount(main) {
     hooksProblem = null,
     settings = new Map(),
     result = null,
+    turn = 0,
+    hooksTurn = 0,
     editing = location.hash === "#hosting",
     show = url.get("show") ?? "",
     q = url.get("q") ?? "";
@@ -92,19 +94,27 @@ export async function mount(main) {
   };
 
   async function load() {
+    const mine = (turn += 1);
     try {
-      overview = await api.get("/api/platforms");
+      const answer = await api.get("/api/platforms");
+      if (mine !== turn) return;
+      overview = answer;
       problem = null;
     } catch (error) {
+      if (mine !== turn) return;
       problem = error;
     }
     paint();
   }
   async function loadHooks() {
+    const mine = (hooksTurn += 1);
     try {
-      hooks = (await api.get("/api/webhooks")).items;
+      const { items } = await api.get("/api/webhooks");
+      if (mine !== hooksTurn) return;
+      hooks = items;
       hooksProblem = null;
     } catch (error) {
+      if (mine !== hooksTurn) return;
       hooksProblem = error;
     }
     paintHooks();
@@ -225,6 +235,7 @@ export async function mount(main) {
   });
   const soon = debounce(load, 300);
   ["account.updated", "character.updated", "character.deleted", "schedule.updated", "settings.changed"].forEach((type) => stream.on(type, soon));
+  stream.on("snapshot", soon); // events may have been lost meanwhile
   stream.on("state", (live) => live === "live" && problem && soon()); // the app is back
   addEventListener("popstate", () => {
     show = url.get("show") ?? "";

@@ -146,7 +146,7 @@ export async function mount(main) {
     dialogId = "";
     if (url.get("post") === id) history.replaceState(null, "", address(state));
     paintList();
-    focusRow(id);
+    focusRow(find(id) ? id : current);
   }
   async function compose(options = {}) {
     url.set({ compose: options.postId ? null : "1" });
@@ -159,24 +159,30 @@ export async function mount(main) {
     const at = before.findIndex((p) => p.id === current);
     return [...before.slice(at + 1), ...before.slice(0, Math.max(0, at)).reverse()].find((p) => find(p.id))?.id ?? "";
   }
+  const acting = new Set(); // posts that something is being done to: a key pressed again waits for the answer
   async function act(id, what, button) {
     const post = find(id);
-    if (!post) return;
+    if (!post || acting.has(id)) return;
+    current = id;
     if (what === "edit") {
-      current = id;
       await compose({ postId: id });
       return;
     }
-    const work = () => actOn(post, what);
-    const done = button ? await busy(button, work) : await work();
-    if (!done) return;
-    if (what === "duplicate" && done.id) {
-      await load();
-      await compose({ postId: done.id });
-      return;
+    acting.add(id);
+    try {
+      const work = () => actOn(post, what);
+      const done = button ? await busy(button, work) : await work();
+      if (!done) return;
+      if (what === "duplicate" && done.id) {
+        await load();
+        await compose({ postId: done.id });
+        return;
+      }
+      await load({ limit: Math.max(PAGE, rows.length) });
+      focusRow(current); // which may be another one by now
+    } finally {
+      acting.delete(id);
     }
-    await load({ limit: Math.max(PAGE, rows.length) });
-    focusRow(find(id) ? id : current);
   }
   function focusRow(id) {
     if (!id) return;

@@ -20,6 +20,7 @@ export async function mount(main) {
   let shelf = null,
     error = null,
     hashing = null,
+    turn = 0,
     open = "";
   const want = Object.fromEntries(KEYS.map((key) => [key, url.get(key) ?? ""]));
   let sort = { key: url.get("sort") in SORTS ? url.get("sort") : "size", dir: url.get("dir") === "asc" ? "asc" : "desc" };
@@ -76,10 +77,14 @@ export async function mount(main) {
     );
   }
   async function load() {
+    const mine = (turn += 1);
     try {
-      shelf = await api.get("/api/shelf");
+      const answer = await api.get("/api/shelf");
+      if (mine !== turn) return;
+      shelf = answer;
       error = null;
     } catch (problem) {
+      if (mine !== turn) return;
       error = problem;
       if (shelf) toast.error(problem);
     }
@@ -153,6 +158,7 @@ export async function mount(main) {
   });
   const again = debounce(load, 500);
   for (const name of ["shelf.updated", "lora.updated", "character.updated"]) stream.on(name, again);
+  stream.on("snapshot", () => stream.state === "live" && again()); // events may have been lost; while it is down, each poll brings one
   registerKeys("Models", [{ keys: "t", label: "Removed weights", run: () => trashDialog({ changed: load, kinds: shelf?.kinds }) }]);
 
   const resident = residentPanel($(".ms-resident"));

@@ -285,7 +285,7 @@ export async function mount(main) {
   }
   function selectTo(id, on, range) {
     const ids = rows.map((p) => p.id);
-    const [from, to] = range && anchor ? [ids.indexOf(anchor), ids.indexOf(id)].sort((a, b) => a - b) : [ids.indexOf(id), ids.indexOf(id)];
+    const [from, to] = range && ids.includes(anchor) ? [ids.indexOf(anchor), ids.indexOf(id)].sort((a, b) => a - b) : [ids.indexOf(id), ids.indexOf(id)];
     for (const one of ids.slice(Math.max(0, from), to + 1)) selection[on ? "add" : "delete"](one);
     anchor = id;
     paint();
@@ -514,7 +514,10 @@ export async function mount(main) {
         });
     }
   });
-  stream.on("snapshot", paintJobs);
+  stream.on("snapshot", () => {
+    paintJobs();
+    if (rows && !adding) soon(); // events may have been lost meanwhile
+  });
   root.addEventListener("task:cancel", (event) => {
     event.stopPropagation();
     cancel(event.detail.id).catch(toast.error);

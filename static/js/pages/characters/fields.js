@@ -61,7 +61,7 @@ export const lookFields = (c = {}, models = null) => html`<div class="stack-4">
   ${fieldRow({ name: "promptSettings.negativePrompt", label: "Negative prompt", type: "textarea", rows: 2, value: c.promptSettings?.negativePrompt, placeholder: "blurry, extra fingers" })}
   <div class="cols-2">${fieldRow({ name: "promptSettings.style", label: "Style", value: c.promptSettings?.style, placeholder: "35mm film, natural light" })}${fieldRow({ name: "promptSettings.mood", label: "Mood", value: c.promptSettings?.mood, placeholder: "calm" })}</div>
   <div class="cols-2">${fieldRow({ name: "preferredModel", label: "Model", type: "select", value: c.preferredModel, options: modelOptions(models, c.preferredModel), hint: models ? undefined : "The list of models is being read." })}
-    ${fieldRow({ name: "triggerWord", label: "Trigger word", value: c.triggerWord, spellcheck: false, maxlength: 100, hint: "The word the LoRA was trained with; added once to each prompt." })}</div></div>`;
+    ${fieldRow({ name: "triggerWord", label: "Trigger word", value: c.triggerWord, spellcheck: false, maxlength: 100, hint: "The word the LoRA was trained with; added once to each prompt. A LoRA's own word is added even if another one stands here." })}</div></div>`;
 
 export function modelOptions(models, current) {
   const list = models?.models ?? [];

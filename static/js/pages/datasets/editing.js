@@ -7,10 +7,16 @@ import { SOURCES } from "./query.js";
 
 const BLURRED = 60; // sharpness below which the statistics count a picture as blurry
 const drafts = new Map(); // image id → what was typed and is not saved
+const bases = new Map(); // image id → the caption that it is typed over
 const saving = new Map(); // image id → what is on its way
 const failed = new Map(); // image id → why
 export const draftOf = (item) => drafts.get(item.id) ?? item.caption ?? "";
 export const hasDrafts = () => drafts.size > 0;
+export const isDraft = (id) => drafts.has(id);
+/** A field of this picture gets the focus: from now on what it shows is what is typed over. */
+export const begin = (item) => { if (!drafts.has(item.id)) bases.set(item.id, item.caption ?? ""); };
+/** Something was typed. */
+export const typed = (id, text) => drafts.set(id, text);
 
 /**
  * Save a caption. Resolves with the picture as it is then, or null when it was left as it is.
@@ -19,7 +25,9 @@ export const hasDrafts = () => drafts.size > 0;
 export async function saveCaption(item, text, changed) {
   const before = saving.get(item.id);
   if (before?.text === text) return before.done; // Enter and leaving the field both save
-  const done = (before?.done ?? Promise.resolve(null)).then((saved) => save(saved ?? item, text, changed));
+  begin(item);
+  const over = bases.get(item.id);
+  const done = (before?.done ?? Promise.resolve(null)).then((saved) => save(saved ?? item, text, saved ? (saved.caption ?? "") : over, changed));
   const mine = { text, done };
   saving.set(item.id, mine);
   try {
@@ -28,24 +36,24 @@ export async function saveCaption(item, text, changed) {
     if (saving.get(item.id) === mine) saving.delete(item.id);
   }
 }
-async function save(item, text, changed) {
+async function save(item, text, over, changed) {
   const words = text.trim();
   if (words === (item.caption ?? "").trim()) {
-    drafts.delete(item.id);
-    failed.delete(item.id);
+    revert(item);
     changed(item);
     return null;
   }
   const path = `/api/images/${encodeURIComponent(item.id)}`;
   const done = (saved) => {
     if (drafts.get(item.id) === undefined || drafts.get(item.id).trim() === words) drafts.delete(item.id);
+    bases.set(item.id, saved.caption ?? "");
     failed.delete(item.id);
     changed(saved);
     return saved;
   };
   drafts.set(item.id, text);
   try {
-    return done(await api.patch(path, { caption: words, ifCaption: item.caption ?? "" }));
+    return done(await api.patch(path, { caption: words, ifCaption: over }));
   } catch (error) {
     failed.set(item.id, error.message);
     changed(item);
@@ -56,7 +64,10 @@ async function save(item, text, changed) {
         detail: now ? `It is now: ${now.caption || "(none)"}` : error.remedy,
         action: { label: "Use mine", run: () => api.patch(path, { caption: words }).then(done).catch((e) => toast.error(e)) },
       });
-      if (now) changed({ ...now });
+      if (now) {
+        bases.set(item.id, now.caption ?? ""); // it was said: saving again is meant
+        changed({ ...now });
+      }
     } else toast.error(error);
     return null;
   }
@@ -64,6 +75,7 @@ async function save(item, text, changed) {
 /** Throw away what was typed. */
 export function revert(item) {
   drafts.delete(item.id);
+  bases.set(item.id, item.caption ?? "");
   failed.delete(item.id);
 }
 
@@ -80,7 +92,7 @@ export function captionBelow(item) {
  */
 export function captionKeys(grid, changed) {
   const itemOf = (el) => grid.find(el.dataset.image);
-  const save = (el) => { const item = itemOf(el); return item ? saveCaption(item, el.value, changed) : null; };
+  const save = (el) => { const item = itemOf(el); return item && isDraft(item.id) ? saveCaption(item, el.value, changed) : null; };
   async function go(item, step) {
     const at = grid.items.findIndex((one) => one?.id === item.id) + step;
     if (at < 0 || at >= grid.total) return false;
@@ -91,15 +103,21 @@ export function captionKeys(grid, changed) {
     editHere(grid);
     return true;
   }
+  grid.addEventListener("focusin", (event) => {
+    const item = event.target.matches("textarea[data-image]") && itemOf(event.target);
+    if (item) begin(item);
+  });
   grid.addEventListener("input", (event) => {
     const el = event.target.closest("textarea[data-image]");
     if (!el) return;
-    drafts.set(el.dataset.image, el.value);
+    typed(el.dataset.image, el.value);
     el.classList.add("is-dirty");
   });
   grid.addEventListener("focusout", (event) => {
     const el = event.target.closest?.("textarea[data-image]");
-    if (el && drafts.has(el.dataset.image)) save(el);
+    if (!el) return;
+    if (isDraft(el.dataset.image)) save(el);
+    else el.value = itemOf(el)?.caption ?? el.value; // it may have changed while the field had the focus
   });
   grid.addEventListener("keydown", (event) => {
     const el = event.target.closest("textarea[data-image]");

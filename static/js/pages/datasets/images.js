@@ -7,7 +7,7 @@ import { html } from "../../html.js";
 import { registerKeys } from "../../keys.js";
 import { prefs } from "../../prefs.js";
 import { bulkActions, bulkBar } from "./bulk.js";
-import { asItem, badgesOf, captionBelow, captionKeys, details, editHere, hasDrafts, overlayOf, saveCaption } from "./editing.js";
+import { asItem, badgesOf, begin, captionBelow, captionKeys, details, editHere, hasDrafts, isDraft, overlayOf, saveCaption, typed } from "./editing.js";
 import { panel, summary, toolbar } from "./filters.js";
 import { focusMode } from "./focus.js";
 import { change, hasFilters, same } from "./query.js";
@@ -114,7 +114,12 @@ export function imagesTab(root, page) {
     else if (detail.key === "exclude") actions.exclude([detail.item.id], !detail.item.excluded);
     else if (detail.key === "history") actions.history(detail.item);
   });
-  const saveInViewer = (el) => { const item = grid.find(el.dataset.viewerImage) ?? viewer.current; if (item) saveCaption(item, el.value, patch); };
+  const saveInViewer = (el) => {
+    const id = el.dataset.viewerImage, item = grid.find(id) ?? viewer.current;
+    if (item?.id === id && isDraft(id)) saveCaption(item, el.value, patch);
+  };
+  viewer.addEventListener("focusin", (event) => { if (event.target.matches("[data-viewer-image]")) begin(viewer.current); });
+  viewer.addEventListener("input", (event) => { if (event.target.matches("[data-viewer-image]")) typed(event.target.dataset.viewerImage, event.target.value); });
   viewer.addEventListener("keydown", (event) => {
     const el = event.target.closest("[data-viewer-image]");
     if (!el || event.key !== "Enter" || event.shiftKey || event.isComposing) return;

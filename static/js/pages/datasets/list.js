@@ -83,7 +83,7 @@ export function listView(root, page) {
     }
   }
   const soon = debounce(() => { if (shown) load(); }, 600);
-  stream.on("dataset.updated", soon);
+  ["dataset.updated", "snapshot"].forEach((type) => stream.on(type, soon)); // with a snapshot, events may have been lost
 
   async function move(id, back) {
     const path = `/api/datasets/${encodeURIComponent(id)}`;

@@ -84,6 +84,19 @@ export function hintParams(form, wish, config) {
   }
 }
 
+/** Say under a field what the estimate notes about its value (that it changes nothing, say). @param {any[]} checks */
+export function noteParams(form, checks) {
+  for (const old of form.querySelectorAll(".lo-field-note")) old.remove();
+  for (const { field, message } of checks) {
+    const hint = field && form.querySelector(`#${CSS.escape(form.elements[field]?.id || "-")}-hint`);
+    if (!hint) continue;
+    const note = document.createElement("strong");
+    note.className = "lo-field-note";
+    note.textContent = ` ${message}`;
+    hint.append(note); // in the hint, so that it is read out with the field
+  }
+}
+
 /** Mark fields without moving the focus. @returns {{field: string, message: string}[]} what has no field */
 export function mark(form, errors) {
   const left = [];

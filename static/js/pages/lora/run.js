@@ -73,7 +73,7 @@ export function runView(root, page) {
     points = [],
     ladder = [],
     timer = 0,
-    reading = false,
+    reading = null, // the read of the curve that counts: what it was asked for may be over when it is there
     built = false,
     samples = null,
     log = null;
@@ -123,7 +123,7 @@ export function runView(root, page) {
     root.querySelector(".lo-run-more").hidden = !run.warnings?.length;
     render(root.querySelector(".lo-run-settings"), settings(run));
     place();
-    samples.show(run.samples, { active: ACTIVE.has(run.status), checkpoints: run.checkpoints ?? [], usedStep: run.lora ? run.result?.step : null });
+    samples.show(run.samples, { active: ACTIVE.has(run.status), checkpoints: run.checkpoints ?? [], usedStep: run.lora ? run.result?.step : null, sampleEvery: run.config?.sampleEvery, resemblances: run.resemblances });
     paintChart();
     log.read();
   }
@@ -145,14 +145,13 @@ export function runView(root, page) {
   }
   async function readCurve({ whole = false } = {}) {
     if (reading) return;
-    reading = true;
-    const mine = id;
+    const mine = (reading = {});
     try {
       const since = whole ? 0 : (points.at(-1)?.step ?? 0);
       const answer = await api.get(path("/metrics"), { query: { sinceStep: since || null } });
-      if (mine !== id) return;
+      if (mine !== reading) return;
       if (answer.step < since) {
-        reading = false;
+        reading = null;
         await readCurve({ whole: true });
         return;
       }
@@ -160,9 +159,9 @@ export function runView(root, page) {
       ladder = answer.ladder ?? [];
       if (run) paintChart();
     } catch (problem) {
-      if (problem.status === 404 && !run) error = problem;
+      if (problem.status === 404 && !run && mine === reading) error = problem;
     } finally {
-      reading = false;
+      if (mine === reading) reading = null;
     }
   }
   const again = debounce(() => load(), 250);
@@ -173,6 +172,7 @@ export function runView(root, page) {
     if (event.taskId !== id || !run) return;
     if (event.event === "resumed" || event.event === "ready") {
       points = [];
+      reading = null;
       again();
     } else if (event.event === "step") {
       run = { ...run, step: event.step, totalSteps: event.totalSteps ?? run.totalSteps, epoch: event.epoch, loss: event.loss, learningRate: event.lr, stepsPerSecond: event.stepsPerSecond, etaSeconds: event.etaSeconds, memoryBytes: event.memoryBytes ?? run.memoryBytes, stale: false };
@@ -248,6 +248,7 @@ export function runView(root, page) {
         run = null;
         error = null;
         points = [];
+        reading = null;
         built = false;
         root.replaceChildren();
       }

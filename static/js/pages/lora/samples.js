@@ -2,8 +2,9 @@
 import { openDialog } from "../../components/confirm-dialog.js";
 import { emptyState } from "../../components/states.js";
 import { onAction, render } from "../../dom.js";
-import { number } from "../../format.js";
+import { number, plural } from "../../format.js";
 import { attrs, html, icon } from "../../html.js";
+import { likenessLine, likenessRow } from "./likeness.js";
 
 /**
  * Samples as a grid. @param {any[]} samples {step, index, prompt, seed, withTrigger, fileUrl}
@@ -19,6 +20,12 @@ export function gridOf(samples) {
     cells.set(`${s.step} ${key}`, s);
   }
   return { steps, prompts: [...prompts.values()], at: (step, key) => cells.get(`${step} ${key}`) ?? null };
+}
+/** Why there are no samples, and when there will be. @param {boolean} running @param {number} [every] steps; 0: none */
+export function noneYet(running, every) {
+  if (!running) return "No sample pictures were drawn in this run.";
+  if (every === 0) return "This run draws none by itself. “Sample now” draws them from the step it has reached.";
+  return `The first ones are drawn before the training begins, then ${every ? `every ${plural(every, "step")}` : "at every quarter of it"}.`;
 }
 const stepName = (step) => (step === 0 ? "Before training" : `Step ${number(step)}`);
 
@@ -61,7 +68,9 @@ export function samplesSection(root) {
     other = null, // a step's number or "" for nothing; null: what it was like before, once the run has ended
     all = false,
     running = false,
+    every,
     points = [],
+    likeness = [],
     used = null; // step of the LoRA that went onto the shelf
 
   const step = () => (at !== null && grid.steps.includes(at) ? at : grid.steps.at(-1));
@@ -84,7 +93,7 @@ export function samplesSection(root) {
 
   function paint() {
     if (!grid.steps.length) {
-      render(root, html`<header class="panel-head"><h2>Samples</h2></header>${emptyState({ icon: "image", title: "No samples yet", text: running ? "The first ones are drawn before the training begins, then at every quarter of it." : "No sample pictures were drawn in this run.", compact: true })}`);
+      render(root, html`<header class="panel-head"><h2>Samples</h2></header>${emptyState({ icon: "image", title: "No samples yet", text: noneYet(running, every), compact: true })}`);
       return;
     }
     const now = step();
@@ -96,9 +105,9 @@ export function samplesSection(root) {
       html`<header class="panel-head"><h2>Samples</h2><div class="segmented" role="group" aria-label="View"><button type="button" data-action="samples-view" data-value="" aria-pressed="${String(!all)}">${icon("image")}One step</button><button type="button" data-action="samples-view" data-value="all" aria-pressed="${String(all)}">${icon("grid")}All steps</button></div></header>
       ${
         all
-          ? html`<div class="lo-matrix" tabindex="0" role="region" aria-label="Samples of all steps"><table><thead><tr><th scope="col"><span class="visually-hidden">Prompt</span></th>${grid.steps.map((s) => html`<th scope="col" class="small nowrap">${s === 0 ? "Before" : number(s)}</th>`)}</tr></thead><tbody>${grid.prompts.map((p) => html`<tr data-key="${p.key}"><th scope="row" class="small">${title(p)}</th>${grid.steps.map((s) => html`<td>${cell(p, s)}</td>`)}</tr>`)}</tbody></table></div>`
+          ? html`<div class="lo-matrix" tabindex="0" role="region" aria-label="Samples of all steps"><table><thead><tr><th scope="col"><span class="visually-hidden">Prompt</span></th>${grid.steps.map((s) => html`<th scope="col" class="small nowrap">${s === 0 ? "Before" : number(s)}</th>`)}</tr></thead><tbody>${likenessRow(likeness, grid.steps)}${grid.prompts.map((p) => html`<tr data-key="${p.key}"><th scope="row" class="small">${title(p)}</th>${grid.steps.map((s) => html`<td>${cell(p, s)}</td>`)}</tr>`)}</tbody></table></div>`
           : html`<div class="lo-steps"><button type="button" class="icon-btn" data-action="sample-step" data-by="-1" aria-label="Earlier samples" ${attrs({ disabled: i <= 0 })}>${icon("arrow-left")}</button><input type="range" min="0" max="${Math.max(0, grid.steps.length - 1)}" step="1" value="${i}" data-samples="at" aria-label="Step of the samples" aria-valuetext="${stepName(now)}" ${attrs({ disabled: grid.steps.length < 2 })}><button type="button" class="icon-btn" data-action="sample-step" data-by="1" aria-label="Later samples" ${attrs({ disabled: i >= grid.steps.length - 1 })}>${icon("arrow-right")}</button><strong class="lo-step-name" role="status">${stepName(now)}</strong>
-          <label class="lo-against small">Beside it <select data-samples="other"><option value="">nothing</option>${grid.steps.map((s) => html`<option ${attrs({ value: s, selected: s === against })}>${stepName(s)}</option>`)}</select></label></div>
+          <label class="lo-against small">Beside it <select data-samples="other"><option value="">nothing</option>${grid.steps.map((s) => html`<option ${attrs({ value: s, selected: s === against })}>${stepName(s)}</option>`)}</select></label></div>${likenessLine(likeness, now, stepName)}
           <ul class="lo-samples ${against === null ? "" : "is-pair"}">${grid.prompts.map((p) => html`<li data-key="${p.key}"><div class="lo-pair">${against !== null && html`<figure>${cell(p, against)}<figcaption class="small muted">${stepName(against)}</figcaption></figure>`}<figure>${cell(p, now)}${against !== null && html`<figcaption class="small muted">${stepName(now)}</figcaption>`}</figure></div><p class="lo-prompt small">${title(p)}</p></li>`)}</ul>${pointOf(now)}`
       }`,
     );
@@ -130,7 +139,9 @@ export function samplesSection(root) {
     },
   });
   return {
-    show(samples, { active, checkpoints, usedStep }) {
+    show(samples, { active, checkpoints, usedStep, sampleEvery, resemblances }) {
+      likeness = resemblances ?? [];
+      every = sampleEvery;
       grid = gridOf(samples ?? []);
       running = active;
       points = checkpoints;

@@ -20,6 +20,7 @@ export function shelfTab(root) {
   let rows = [],
     error = null,
     loaded = false,
+    turn = 0,
     text = url.get("q") ?? "";
   const pictures = new Map(); // name → sample or null
   render(root, html`<div class="toolbar lo-shelf-tools" hidden><div class="search-box">${icon("search")}<input type="search" aria-label="Search the shelf" placeholder="Search" data-search></div><span class="spacer"></span><span class="small muted" role="status"></span></div><div class="lo-shelf"></div>`);
@@ -57,11 +58,15 @@ export function shelfTab(root) {
     );
   }
   async function load() {
+    const mine = (turn += 1);
     try {
-      rows = await api.get("/api/loras");
+      const answer = await api.get("/api/loras");
+      if (mine !== turn) return;
+      rows = answer;
       error = null;
       loaded = true;
     } catch (problem) {
+      if (mine !== turn) return;
       error = problem;
       if (rows.length) toast.error(problem);
     }
@@ -199,6 +204,7 @@ export function shelfTab(root) {
           const { trashId } = await api.delete(loraUrl(l.name));
           rows = rows.filter((one) => one.name !== l.name);
           paint();
+          load(); // also instead of one that was asked for before
           toast.success(`${l.name} deleted`, {
             undo: async () => {
               await api.post("/api/loras/restore", { trashId });

@@ -9,7 +9,7 @@ import { toast } from "../../notices.js";
 import { stream } from "../../jobs.js";
 import { draft } from "../../prefs.js";
 import { session } from "../../session.js";
-import { fillParams, formView, fromSource, hintParams, mark, selects, sourceOf } from "./form.js";
+import { fillParams, formView, fromSource, hintParams, mark, noteParams, selects, sourceOf } from "./form.js";
 import { DEFAULT_PRESET, FIELDS, fromText, groupOf, parse, PRESETS, setIn, toBody } from "./params.js";
 import { picturesSection } from "./pictures.js";
 import { factsOf, fixOf, isNote, pieces } from "./words.js";
@@ -34,6 +34,7 @@ export function trainTab(root, page) {
     turn = null,
     thinking = false,
     startKey = "",
+    written = false, // JSON was typed that is not applied yet
     ready = null;
   const bad = new Map(); // fields whose text is no value
   const saved = kept.load();
@@ -79,7 +80,8 @@ export function trainTab(root, page) {
     }
     fillParams(form, wish);
     hintParams(form, wish, estimate?.config);
-    if (document.activeElement !== $("#lo-json")) $("#lo-json").value = JSON.stringify(toBody(wish, auto), null, 2);
+    noteParams(form, problem ? [] : (estimate?.checks ?? []));
+    if (!written && document.activeElement !== $("#lo-json")) $("#lo-json").value = JSON.stringify(toBody(wish, auto), null, 2);
   }
   function paintUpload() {
     render(
@@ -94,9 +96,10 @@ export function trainTab(root, page) {
     return named ? { href: datasetPage(named[0]), label: named[1] } : fix;
   }
   const checkRow = (check) => {
-    const fix = wish.datasetId ? fixInDataset(check) : fixOf(check);
+    const group = groupOf(check.field ?? "");
+    const fix = group ? { label: "Open the setting", act: "open-group", value: group } : wish.datasetId ? fixInDataset(check) : fixOf(check);
     const tone = check.level === "error" ? "bad" : isNote(check) ? "info" : "warn";
-    return html`<li class="lo-check is-${tone}" data-key="${check.code}">${icon({ bad: "error", warn: "alert", info: "info" }[tone], { bad: "Stops the training", warn: "Warning", info: "Note" }[tone])}<div><p>${check.message}</p>${check.fix && html`<p class="small muted">${check.fix}</p>`}${fix && (fix.href ? html`<a class="btn btn-small" href="${fix.href}">${fix.label}</a>` : html`<button type="button" class="btn btn-small" data-action="${fix.act}" data-value="${fix.value ?? ""}">${fix.label}</button>`)}</div></li>`;
+    return html`<li class="lo-check is-${tone}" data-key="${check.code}${check.field ?? ""}">${icon({ bad: "error", warn: "alert", info: "info" }[tone], { bad: "Stops the training", warn: "Warning", info: "Note" }[tone])}<div><p>${check.message}</p>${check.fix && html`<p class="small muted">${check.fix}</p>`}${fix && (fix.href ? html`<a class="btn btn-small" href="${fix.href}">${fix.label}</a>` : html`<button type="button" class="btn btn-small" data-action="${fix.act}" data-value="${fix.value ?? ""}">${fix.label}</button>`)}</div></li>`;
   };
   function paintEstimate() {
     const side = $(".lo-estimate");
@@ -315,6 +318,10 @@ export function trainTab(root, page) {
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("input", ({ target }) => {
     const { name, value } = target;
+    if (target.id === "lo-json") {
+      written = value.trim() !== ""; // emptied: it shows the form again
+      return undefined;
+    }
     if (name === "preset") {
       wish = { ...wish, params: { ...wish.params, preset: value } };
       return changed({ now: true });
@@ -399,6 +406,7 @@ export function trainTab(root, page) {
       slot.hidden = !found.problems.length;
       render(slot, html`${found.problems.map((p) => html`<p>${p}</p>`)}`);
       if (!found.wish) return;
+      written = false;
       wish = { ...fresh(), ...found.wish };
       auto = { name: !found.wish.name, triggerWord: found.wish.triggerWord === undefined };
       bad.clear();

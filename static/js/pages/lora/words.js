@@ -122,7 +122,7 @@ export function fixOf(check) {
   );
 }
 /** A check that only informs: nothing has to be done. */
-export const isNote = (check) => ["trigger_added", "bucket_smaller_than_batch", "long_captions", "transparent"].includes(check.code);
+export const isNote = (check) => check.level === "note" || ["trigger_added", "bucket_smaller_than_batch", "long_captions", "transparent"].includes(check.code);
 
 /** The caption as it stands in its file, of one that the trigger word was put in front of. */
 export function ownCaption(picture, trigger) {

@@ -10,6 +10,7 @@ import { moreView } from "./more.js";
 
 const SOURCES = {
   triggerWord: "Trigger word",
+  loraWord: "Trigger word of a LoRA",
   basePrompt: "Base prompt",
   prompt: "Yours",
   style: "Style",

@@ -204,7 +204,7 @@ export class Store {
   }, 400);
 
   compose = debounce(async () => {
-    const { characterId, prompt, negativePrompt, rawPrompt } = this.form;
+    const { characterId, prompt, negativePrompt, rawPrompt, loras } = this.form;
     if (!characterId || rawPrompt) {
       this.composed = null;
       this.changed();
@@ -212,7 +212,7 @@ export class Store {
     }
     const asked = (this.#asked += 1);
     try {
-      const composed = await api.post("/api/generate-image/preview-prompt", { characterId, prompt, negativePrompt });
+      const composed = await api.post("/api/generate-image/preview-prompt", { characterId, prompt, negativePrompt, loras });
       if (asked === this.#asked) {
         this.composed = composed;
         this.changed();
