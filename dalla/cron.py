@@ -216,7 +216,7 @@ def _parse(text: str) -> Cron:
         words = _macro(words)
     parts = words.upper().split()
     if len(parts) != 5:
-        raise _wrongcounted(parts)
+        raise _wrong_count(parts)
     expression = " ".join(_field(field, part, parts) for field, part in zip(_FIELDS, parts, strict=True))
     try:
         first = next(CronSim(expression, datetime(2024, 1, 1)), None)
@@ -236,7 +236,7 @@ def _macro(words: str) -> str:
     return known
 
 
-def _wrongcounted(parts: list[str]) -> InvalidInput:
+def _wrong_count(parts: list[str]) -> InvalidInput:
     n = len(parts)
     if n < 5:
         missing = ", ".join(field.name for field in _FIELDS[n:])

@@ -42,6 +42,8 @@ def _weights(path: Path, part: str) -> list[Path]:
     found = sorted(folder.glob("*.safetensors"))
     full = [f for f in found if ".fp16." not in f.name and ".fp16-" not in f.name] or found
     indexes = sorted(folder.glob("*.safetensors.index*.json"))
+    if full != found:  # beside plain weights those in half precision are not loaded
+        indexes = [i for i in indexes if ".fp16" not in i.name] or indexes
     if usual := [f for f in full if f.name in _USUAL]:
         return usual
     if indexes:

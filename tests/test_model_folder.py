@@ -84,6 +84,17 @@ def test_a_shard_that_is_missing_is_told(model: Path) -> None:
     refuse_damaged(model)
 
 
+def test_an_index_that_is_left_over_beside_plain_shards_is_not_asked(model: Path) -> None:
+    unet = model / "unet"
+    shard = "diffusion_pytorch_model-00001-of-00001.safetensors"
+    (unet / WEIGHTS["unet"]).rename(unet / shard)
+    (unet / "diffusion_pytorch_model.fp16.safetensors").write_bytes(b"")
+    (unet / "diffusion_pytorch_model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
+    gone = {"weight_map": {"a": "diffusion_pytorch_model.fp16-00001-of-00002.safetensors"}}
+    (unet / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(gone))
+    refuse_damaged(model)
+
+
 def test_the_sides_come_from_the_configs(tmp_path: Path) -> None:
     for part in ("vae", "unet"):
         (tmp_path / part).mkdir()

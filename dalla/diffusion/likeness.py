@@ -99,13 +99,19 @@ class Person:
         self.among = _round(sum(_to_others(own)) / len(own))  # of the training pictures' faces to the others' mean
 
     @classmethod
-    def of_run(cls, loop: Any) -> Person | None:
-        """Return the person of a run, None where faces cannot be compared; the report says why."""
+    def of_run(cls, loop: Any, tell: Callable[[int], None] = lambda done: None) -> Person | None:
+        """Return the person of a run, None where faces cannot be compared; the report says why.
+
+        `tell` hears how many pictures were looked at: with many large ones it takes a while.
+        """
         if _draws(loop):
             return None
         try:
             reader = FaceReader(_models_of(loop))
-            own = [face for name, image in _training(loop, False) for face in reader.read(name, image)[:1]]
+            own = []
+            for done, (name, image) in enumerate(_training(loop, False)):
+                tell(done)
+                own += reader.read(name, image)[:1]
         except Exception as exc:  # noqa: BLE001 - as in `faces`
             log.info("No faces are compared while the run trains: %s", _first_line(exc))
             return None

@@ -13,7 +13,17 @@ _BY_EXIT: dict[int, EndKind] = {
 #: Words of the trainer's error codes and of its log, where the exit code says nothing.
 _BY_WORD: tuple[tuple[EndKind, tuple[str, ...]], ...] = (
     # Not "storage": that is the code of every file that cannot be read, too.
-    ("disk_full", ("no space left", "disk quota", "quota exceeded", "enospc", "mb are free on the disk")),
+    (
+        "disk_full",
+        (
+            "no space left",
+            "disk quota",
+            "quota exceeded",
+            "enospc",
+            "mb are free on the disk",
+            "could not be written: ",
+        ),
+    ),
     ("out_of_memory", ("out_of_memory", "out of memory", "memoryerror", "defaultcpuallocator", "bad_alloc")),
     ("non_finite", ("non_finite", "not finite", "nan loss")),
     ("verification", ("verification",)),

@@ -184,17 +184,15 @@ class Generation:
         return compose(character, wish.prompt or "", wish.negative_prompt, today, words)
 
     def _lora_words(self, character: Character, wish: Wish) -> list[str]:
-        """Return the trigger words of the character's LoRAs that this wish draws with."""
+        """Return the trigger words of the character's LoRAs that this wish draws with: those on their cards here.
+
+        What ComfyUI says of a LoRA may be a guess from its tags, and asking it takes time.
+        """
         own = {_plain_name(use.name) for use in character.loras}
         uses = [u for u in (character.loras if wish.loras is None else wish.loras) if _plain_name(u.name) in own]
-        names = dict.fromkeys(_plain_name(use.name) for use in uses if use.strength)
-        # What lies here is asked first: its cards are at hand, and a server need not be asked for its list.
-        engines = sorted(self._engines.all(), key=lambda engine: engine.name != "builtin") if names else []
-        found: dict[str, str] = {}
-        for engine in engines:
-            for lora in engine.loras() if names.keys() - found.keys() else []:
-                if (name := _plain_name(lora.name)) in names:
-                    found.setdefault(name, lora.trigger_word or "")
+        names = dict.fromkeys(_plain_name(use.name) for use in uses if use.strength > 0)
+        here = [engine for engine in self._engines.all() if engine.name == "builtin"] if names else []
+        found = {_plain_name(lora.name): lora.trigger_word or "" for engine in here for lora in engine.loras()}
         return [word.strip() for name in names for word in found.get(name, "").split(",") if word.strip()]
 
     # ------------------------------------------------------------ submitting

@@ -97,7 +97,13 @@ class Estimates:
         with contextlib.suppress(OSError, ValueError):
             rows = json.loads(self._path.read_bytes())
             if isinstance(rows, list):
-                return [r for r in rows if isinstance(r, dict) and isinstance(r.get("secondsPerStep"), int | float)]
+                # What rows of earlier versions do not say was the usual: neither DoRA nor prior pictures.
+                usual = {"dora": False, "prior": "none"}
+                return [
+                    {**usual, **r}
+                    for r in rows
+                    if isinstance(r, dict) and isinstance(r.get("secondsPerStep"), int | float)
+                ]
         return []
 
     def device(self, config: TrainingConfig) -> str:

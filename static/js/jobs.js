@@ -1,6 +1,7 @@
 /**
  * Live data. One event stream per browser: the tab that holds the lock reads /api/events and tells the others.
  * When the stream is down it tries again every 2 s, and active tasks are polled meanwhile.
+ * A "snapshot" says with `lost` whether events may have been missed before it: then what a page shows is to be loaded again.
  * Where a browser has no locks (plain http from another computer), only tabs that are seen hold a stream: a browser opens six
  * connections to one address, and hidden tabs would take them all.
  */
@@ -52,6 +53,7 @@ let retryTimer = 0;
 let pollTimer = 0;
 let polling = false;
 let signedOut = false;
+let whole = true; // listening since the page was opened: no event can have been missed
 
 export const stream = {
   /** "connecting" | "live" | "down" */
@@ -109,11 +111,15 @@ function setState(next) {
 function connect() {
   clearTimeout(retryTimer);
   source?.close();
-  if (alone && document.hidden) return;
+  if (alone && document.hidden) {
+    whole = false;
+    return;
+  }
   source = new EventSource(withQuery("/api/events", { lastEventId }));
   source.addEventListener("open", () => setState("live"));
   source.addEventListener("error", () => {
     source.close(); // our own retry: the browser gives up for good after some answers
+    whole = false;
     setState("down");
     retryTimer = setTimeout(connect, signedOut ? SIGNED_OUT_MS : RETRY_MS);
   });
@@ -127,6 +133,10 @@ function connect() {
         return;
       }
       setState("live");
+      if (type === "snapshot") {
+        data.lost = !whole;
+        whole = false; // the next one comes because the stream could not be taken up again where it was
+      }
       receive(type, data);
     });
   }
@@ -145,7 +155,7 @@ async function poll() {
   try {
     const answer = await api.get("/api/tasks", { query: { status: "queued,running" } });
     const list = Array.isArray(answer) ? answer : (answer.items ?? []);
-    receive("snapshot", { tasks: list });
+    receive("snapshot", { tasks: list, lost: true });
   } catch (error) {
     if (error instanceof ApiError && error.status === 401) next = 60_000; // signed out: the shell says so
   }
@@ -190,12 +200,13 @@ export function start() {
   }
   channel.addEventListener("message", ({ data }) => {
     if (data.kind === "hello" && leader) {
-      channel.postMessage({ kind: "event", type: "snapshot", data: { tasks: tasks.active() }, id: lastEventId });
+      channel.postMessage({ kind: "event", type: "snapshot", data: { tasks: tasks.active(), lost: false }, id: lastEventId });
       channel.postMessage({ kind: "state", state });
     }
     if (leader) return;
     if (data.kind === "state") setState(data.state);
     if (data.kind === "event") {
+      whole = false;
       if (data.id) lastEventId = data.id;
       receive(data.type, data.data, { share: false });
     }

@@ -69,6 +69,17 @@ def test_readings_of_other_questions_are_not_compared(model: Path, pictures: Pat
     assert [row["step"] for row in ran.last["report"]["history"]] == [3, 4]
 
 
+def test_readings_of_changed_pictures_are_not_compared(model: Path, pictures: Path, tmp_path: Path) -> None:
+    every = {"count": 1, "every": 1, "noises": 2}
+    stopped_at(2, model, pictures, tmp_path, steps=4, validation=every)
+    for text in pictures.glob("*.txt"):
+        text.write_text(text.read_text() + ", at night")
+    ran = train(model, pictures, tmp_path, steps=3, validation=every, resume_from=str(tmp_path / "run"))
+    assert (
+        ran.code == 0 and len(told(ran, "other_readings")) == 1 and "captions have changed" in told(ran, "changed")[0]
+    )
+
+
 def test_what_is_asked_before_the_first_step_is_done_as_soon_as_it_can_be(
     model: Path, pictures: Path, tmp_path: Path
 ) -> None:

@@ -12,7 +12,9 @@ const name = (step) => `Step ${step}`;
 
 test("faces go before whole pictures, steps stand in order, gaps are left out", () => {
   assert.deepEqual(lineOf(rows), { kind: "pictures", points: [{ step: 0, value: -0.25 }, { step: 20, value: 0.5 }], among: null });
-  assert.deepEqual(lineOf([...rows, { step: 60, pictures: 0.6, faces: 0.4, training: { pictures: 0.5, faces: 0.7 } }]), { kind: "faces", points: [{ step: 60, value: 0.4 }], among: 0.7 });
+  const seen = [{ step: 60, pictures: 0.6, faces: 0.4 }, { step: 80, pictures: 0.6, faces: 0.5, training: { pictures: 0.5, faces: 0.7 } }];
+  assert.equal(lineOf([...rows, seen[0]]).kind, "pictures"); // one point is no line
+  assert.deepEqual(lineOf([...rows, ...seen]), { kind: "faces", points: [{ step: 60, value: 0.4 }, { step: 80, value: 0.5 }], among: 0.7 });
   assert.deepEqual(lineOf([]).points, []);
 });
 

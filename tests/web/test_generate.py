@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -284,6 +285,35 @@ def test_one_lora_of_two_engines_is_one_row(client, comfy, settings):
     ]
     for name in ("both", "other"):
         (comfy.loras_dir / f"{name}.safetensors").unlink()
+
+
+def test_the_words_of_a_characters_loras_join_the_prompt(client, comfy, settings, luna):
+    """Those that stand on their cards; not a tag that ComfyUI's metadata only suggests, and not of a LoRA pushed away."""
+    here = Path(settings.loras_dir)
+    here.mkdir(parents=True, exist_ok=True)
+    kept = comfy.add_lora("guessed.safetensors", trigger="1girl")
+    for name, word in (("likeness", "zorvex"), ("away", "blurred")):
+        (here / f"{name}.safetensors").write_bytes(kept.read_bytes())
+        (here / f"{name}.json").write_text(json.dumps({"triggerWord": word}))
+    loras = [
+        {"name": "likeness", "strength": 0.8},
+        {"name": "away", "strength": -0.5},
+        {"name": "guessed", "strength": 1},
+    ]
+    changed = client.put(f"/api/characters/{luna['id']}", json={"loras": loras})
+    assert changed.status_code == 200, changed.json
+
+    def composed(**more):
+        body = {"characterId": luna["id"], "prompt": "on a roof", **more}
+        return [
+            p["text"]
+            for p in client.post("/api/generate-image/preview-prompt", json=body).json["parts"]
+            if p["source"] == "loraWord"
+        ]
+
+    assert composed() == ["zorvex"]
+    assert composed(prompt="(zorvex:1.2) on a roof") == [] and composed(loras=[]) == []
+    kept.unlink()
 
 
 def test_a_server_that_is_off_is_a_sentence(client, container, monkeypatch):

@@ -30,6 +30,8 @@ DECIDING = (
     "alpha", "use_rslora", "caption_dropout", "shuffle_captions", "min_snr_gamma", "noise_offset", "timestep_sampling",
     "shift", "prior_weight", "masked_loss", "mixed_precision", "quantize",
 )  # fmt: skip
+#: Those of them that a held-out loss is measured with.
+MEASURING = ("resolution", "shift", "masked_loss", "alpha", "use_rslora", "quantize")
 
 
 def folder_of(run_folder: Path, step: int) -> Path:
@@ -200,12 +202,17 @@ def _take_up_optimizer(loop: Any, state: dict[str, Any]) -> None:
 
 def _same_questions(loop: Any, state: dict[str, Any]) -> bool:
     """Whether the saved readings answer what this run asks, so that both can be compared."""
+    was, now = state.get("fingerprint", {}), loop.fingerprint()
+    if any(was["settings"].get(key) != now["settings"][key] for key in MEASURING if was.get("settings")):
+        return False
+    if was.get("heldOut", now["heldOut"]) != now["heldOut"]:
+        return False
     saved = state.get("lastReading") or ([0, state["bestReading"]] if state.get("bestReading") else None)
     if saved is None:
         return True
     asked = loop.config.validation.timesteps * loop.config.validation.noises
-    now = {example.file: asked for example in loop.loaded.held_out}
-    return {file: len(losses) for file, losses in saved[1].items()} == now
+    questions = {example.file: asked for example in loop.loaded.held_out}
+    return {file: len(losses) for file, losses in saved[1].items()} == questions
 
 
 def _take_up_best(loop: Any, root: Path, step: int, state: dict[str, Any]) -> None:

@@ -135,7 +135,9 @@ class Loop:
         return int(psutil.Process().memory_info().rss)
 
     def _controls(self) -> None:
-        asked = self.processes.agree(self.controls.poll(), ("cancel", "save", "sample", "pause"))
+        # Only the first takes wishes on: their files are gone then, and it is its view that counts.
+        wishes = self.controls.poll() if self.processes.first else self.controls.look()
+        asked = self.processes.agree(wishes, ("cancel", "save", "sample", "pause"))
         if "cancel" in asked:
             kept = self.checkpoint() if self.done else None
             raise Stopped(self.done, kept)
@@ -327,6 +329,7 @@ class Loop:
             "modelName": model.path.name,
             "dataset": self.prepared.report.fingerprint,
             "settings": {name: getattr(self.config, name) for name in checkpoints.DECIDING},
+            "heldOut": {p.file: f"{p.sha256} {p.caption} {p.box} {p.bucket} {p.mask}" for p in self.prepared.held_out},
         }
 
     def checkpoint(self, best: bool = False) -> str | None:

@@ -23,7 +23,8 @@ class Resemblance:
         self._loop = loop
         self._train = torch.stack([pooled(e.latents) for e in loop.loaded.train])
         self._before: dict[int, Any] = {}  # the base model's pictures as vectors, by prompt index
-        self._person = likeness.Person.of_run(loop)
+        # Each picture is a sign of life: who looks after a run takes silence for an end.
+        self._person = likeness.Person.of_run(loop, lambda done: loop.events.emit("faces", done=done))
 
     def of(self, drawn: dict[int, Any]) -> dict[str, Any]:
         """Return the mean similarities of samples (PIL images by prompt index) as {"pictures", "faces", "training"}.
@@ -85,9 +86,8 @@ def among(train: Any, centre: Any) -> float | None:
     count = len(train)
     if count < 2:
         return None
-    unit = torch.nn.functional.normalize(train - centre, dim=1)
-    own = unit @ unit.T
-    return round(float(own.sum() - own.trace()) / (count * (count - 1)), 4)
+    total = torch.nn.functional.normalize(train - centre, dim=1).sum(0)
+    return round((float(total @ total) - count) / (count * (count - 1)), 4)
 
 
 def pooled(latents: Any) -> Any:

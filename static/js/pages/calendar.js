@@ -117,7 +117,8 @@ export async function mount(main) {
     paint();
   }
   const again = debounce(load, 350);
-  ["post.updated", "schedule.updated", "run.updated", "snapshot"].forEach((type) => stream.on(type, again));
+  ["post.updated", "schedule.updated", "run.updated"].forEach((type) => stream.on(type, again));
+  stream.on("snapshot", ({ lost }) => lost && again());
   setInterval(() => document.hidden || !loaded || paint(), 60_000);
 
   function go(changes, { push = true } = {}) {

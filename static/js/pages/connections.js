@@ -28,6 +28,7 @@ export async function mount(main) {
     settings = new Map(),
     result = null,
     turn = 0,
+    newest = Promise.resolve(),
     hooksTurn = 0,
     editing = location.hash === "#hosting",
     show = url.get("show") ?? "",
@@ -93,18 +94,20 @@ export async function mount(main) {
     paintHosting();
   };
 
-  async function load() {
+  /** The newest answer is the one that counts: whoever asked before waits for it, too. */
+  const load = () => (newest = loadAccounts());
+  async function loadAccounts() {
     const mine = (turn += 1);
     try {
       const answer = await api.get("/api/platforms");
-      if (mine !== turn) return;
+      if (mine !== turn) return newest;
       overview = answer;
       problem = null;
     } catch (error) {
-      if (mine !== turn) return;
+      if (mine !== turn) return newest;
       problem = error;
     }
-    paint();
+    return paint();
   }
   async function loadHooks() {
     const mine = (hooksTurn += 1);
@@ -235,7 +238,7 @@ export async function mount(main) {
   });
   const soon = debounce(load, 300);
   ["account.updated", "character.updated", "character.deleted", "schedule.updated", "settings.changed"].forEach((type) => stream.on(type, soon));
-  stream.on("snapshot", soon); // events may have been lost meanwhile
+  stream.on("snapshot", ({ lost }) => lost && soon());
   stream.on("state", (live) => live === "live" && problem && soon()); // the app is back
   addEventListener("popstate", () => {
     show = url.get("show") ?? "";

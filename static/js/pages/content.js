@@ -115,7 +115,7 @@ export async function mount(main) {
   }
   const again = debounce(() => load({ limit: Math.max(PAGE, rows.length) }), 300);
   stream.on("post.updated", again);
-  stream.on("snapshot", again); // events may have been lost meanwhile
+  stream.on("snapshot", ({ lost }) => lost && again());
 
   function go(changes, { push = true } = {}) {
     const next = { ...state, ...changes };

@@ -158,7 +158,7 @@ export async function mount(main) {
   });
   const again = debounce(load, 500);
   for (const name of ["shelf.updated", "lora.updated", "character.updated"]) stream.on(name, again);
-  stream.on("snapshot", () => stream.state === "live" && again()); // events may have been lost; while it is down, each poll brings one
+  stream.on("snapshot", ({ lost }) => lost && stream.state === "live" && again()); // while it is down, each poll brings one
   registerKeys("Models", [{ keys: "t", label: "Removed weights", run: () => trashDialog({ changed: load, kinds: shelf?.kinds }) }]);
 
   const resident = residentPanel($(".ms-resident"));

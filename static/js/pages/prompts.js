@@ -514,9 +514,9 @@ export async function mount(main) {
         });
     }
   });
-  stream.on("snapshot", () => {
+  stream.on("snapshot", ({ lost }) => {
     paintJobs();
-    if (rows && !adding) soon(); // events may have been lost meanwhile
+    if (lost && rows && !adding) soon();
   });
   root.addEventListener("task:cancel", (event) => {
     event.stopPropagation();

@@ -163,7 +163,7 @@ export function detailView(root, page) {
     tabs[page.at().tab].news?.();
   }, 400);
   stream.on("dataset.updated", (data) => { if (data.datasetId === page.at().dataset) soon(); });
-  stream.on("snapshot", () => stream.state === "live" && soon()); // events may have been lost; while it is down, each poll brings one
+  stream.on("snapshot", ({ lost }) => lost && stream.state === "live" && soon()); // while it is down, each poll brings one
   stream.on("caption.updated", (data) => { if (data.datasetId === page.at().dataset) tabs[page.at().tab].captioned?.(data.imageIds ?? []); });
 
   bar.addEventListener("tab-bar:change", ({ detail }) => page.go({ tab: detail.key, own: {} }));

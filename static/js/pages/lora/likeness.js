@@ -12,12 +12,12 @@ const FACE = [
 ];
 
 /**
- * The line that is shown: of faces where any was measured, else of whole pictures. Pure.
+ * The line that is shown: of faces where they were measured at two steps, else of whole pictures. Pure.
  * @param {{step: number, pictures: number|null, faces: number|null, training?: {pictures: number|null, faces: number|null}}[]} rows
  * @returns {{kind: "faces"|"pictures", points: {step: number, value: number}[], among: number|null}} among: the training pictures
  */
 export function lineOf(rows) {
-  const kind = rows.some((r) => finite(r.faces)) ? "faces" : "pictures";
+  const kind = rows.filter((r) => finite(r.faces)).length > 1 ? "faces" : "pictures";
   const points = rows.filter((r) => finite(r[kind])).map((r) => ({ step: r.step, value: r[kind] }));
   return { kind, points: points.sort((a, b) => a.step - b.step), among: rows.at(-1)?.training?.[kind] ?? null };
 }

@@ -73,6 +73,7 @@ export function runView(root, page) {
     points = [],
     ladder = [],
     timer = 0,
+    turn = 0,
     reading = null, // the read of the curve that counts: what it was asked for may be over when it is there
     built = false,
     samples = null,
@@ -129,14 +130,14 @@ export function runView(root, page) {
   }
 
   async function load() {
-    const mine = id;
+    const mine = (turn += 1);
     try {
       const [answer] = await Promise.all([api.get(path()), readCurve()]);
-      if (mine !== id) return;
+      if (mine !== turn) return;
       run = answer;
       error = null;
     } catch (problem) {
-      if (mine !== id) return;
+      if (mine !== turn) return;
       if (run && problem.status !== 404) return; // what is known stays; the next try tells
       error = problem;
       run = null;
@@ -185,7 +186,7 @@ export function runView(root, page) {
   stream.on("task.updated", (task) => {
     if ((task.taskId ?? task.id) === id && run && task.status !== run.status) again();
   });
-  stream.on("snapshot", () => run && ACTIVE.has(run.status) && again());
+  stream.on("snapshot", ({ lost }) => lost && run && ACTIVE.has(run.status) && again());
 
   function poll() {
     clearTimeout(timer);
@@ -245,6 +246,7 @@ export function runView(root, page) {
     show(next) {
       if (next !== id) {
         id = next;
+        turn += 1;
         run = null;
         error = null;
         points = [];
@@ -259,6 +261,7 @@ export function runView(root, page) {
     hide() {
       clearTimeout(timer);
       id = "";
+      turn += 1;
     },
     can: (name) => Boolean(run?.actions?.includes(name)),
     click: (name) => root.querySelector(`[data-action=run-do][data-act=${name}]`)?.click(),

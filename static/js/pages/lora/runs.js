@@ -147,7 +147,7 @@ export function runsTab(root, page) {
     const known = rows.find((r) => r.taskId === id);
     if (moved || (task.kind === "train_lora" && known?.status !== task.status)) again();
   });
-  stream.on("snapshot", again);
+  stream.on("snapshot", ({ lost }) => lost && again());
   document.addEventListener("session:character", () => {
     rows = [];
     loaded = false;

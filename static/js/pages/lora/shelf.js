@@ -96,7 +96,7 @@ export function shelfTab(root) {
   stream.on("lora.updated", again);
   stream.on("character.updated", again);
   stream.on("training.progress", (event) => event.event === "done" && again());
-  stream.on("snapshot", again);
+  stream.on("snapshot", ({ lost }) => lost && again());
 
   async function edit(l) {
     const families = await api.get("/api/lora/options").then((o) => o.families).catch(() => ({}));
