@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -49,7 +50,8 @@ def test_the_keyboard_stays_with_its_picture_when_a_new_one_arrives(page: Any, s
 
 
 def test_a_picture_that_arrives_late_is_not_shown_with_another_character(page: Any, server: Server) -> None:
-    ada, bea = Somebody(server, "Ada"), Somebody(server, "Bea")
+    when = time.time_ns()  # neighbours, whoever else is there
+    ada, bea = Somebody(server, f"{when} Ada"), Somebody(server, f"{when} Bea")
     first, other = ada.picture(4), bea.picture(5)
     page.goto(f"/characters.html?id={ada.id}&tab=content")
     cell = page.get_by_role("gridcell")
@@ -62,7 +64,8 @@ def test_a_picture_that_arrives_late_is_not_shown_with_another_character(page: A
     page.keyboard.press("ArrowRight")  # the next character
     expect(page).to_have_url(re.compile(bea.id))
     expect(cell).to_have_attribute("data-key", other)
-    with page.expect_response(held[0].request.url):
+    with page.expect_response(held[0].request.url) as answer:
         held[0].continue_()
+    answer.value.finished()
     page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert cell.evaluate_all("cells => cells.map((c) => c.dataset.key)") == [other]

@@ -127,6 +127,7 @@ def test_the_keyboard_keeps_its_place_when_somebody_else_takes_the_row(page: Any
         expect(current).to_have_attribute("data-id", gone)
         world.call("POST", f"/posts/{gone}/approve")
         expect(current).to_have_attribute("data-id", heir)
+        expect(current.locator("[data-focus-row]")).to_be_focused()
     page.keyboard.press("a")
     expect(page.locator(".ct-row")).to_have_count(0)
     assert {world.get(post["id"])["status"] for post in made} == {"scheduled"}

@@ -341,6 +341,12 @@ def test_a_caption_that_changed_elsewhere_is_not_overwritten_unasked(page, world
     toast = page.locator(".toast").filter(has_text="was changed meanwhile")
     expect(toast).to_contain_text("It is now: theirs")
     assert world.images(dataset)[0]["caption"] == "theirs"
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.method))
+    field.click()  # to look at it and to leave it again is no wish to overwrite
+    field.blur()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    assert "PATCH" not in sent
     toast.get_by_role("button", name="Use mine").click()
     expect(field).not_to_have_class(re.compile("is-dirty"))
     assert world.images(dataset)[0]["caption"] == "mine"
@@ -352,6 +358,31 @@ def test_a_caption_that_changed_elsewhere_is_not_overwritten_unasked(page, world
     page.keyboard.press("Enter")
     expect(field).to_have_value("theirs again")
     assert world.images(dataset)[0]["caption"] == "theirs again"
+
+
+def test_a_caption_stays_with_its_picture_when_a_finger_goes_on_to_the_next(page, world):
+    dataset = world.make("Swiped", [(f"{name}.png", encoded(drawing(n))) for n, name in ((110, "a"), (115, "b"))])
+    page.goto(f"/datasets.html?dataset={dataset}&sort=name")
+    page.get_by_role("gridcell", name=re.compile("^a.png")).locator("img").first.click()
+    page.keyboard.press("i")
+    field = page.locator("#ds-viewer-caption")
+    field.fill("the first")
+    page.evaluate(
+        """() => {
+          const stage = document.querySelector("image-viewer .viewer-stage");
+          const at = (type, clientX) => stage.dispatchEvent(
+            new PointerEvent(type, { clientX, pointerId: 1, pointerType: "touch", button: 0, bubbles: true }));
+          at("pointerdown", 300);
+          at("pointerup", 100);
+        }"""
+    )
+    second = next(image for image in world.images(dataset) if image["filename"] == "b.png")
+    expect(field).to_have_attribute("data-viewer-image", second["id"])
+    expect(field).to_have_value("")
+    field.fill("the second")
+    field.press("Enter")
+    until(page, lambda: all(image["caption"] for image in world.images(dataset)))
+    assert {i["filename"]: i["caption"] for i in world.images(dataset)} == {"a.png": "the first", "b.png": "the second"}
 
 
 def test_what_does_not_exist_is_said(page, world):

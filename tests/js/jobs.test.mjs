@@ -96,3 +96,31 @@ test("chart points start at the right edge and break at gaps", () => {
   assert.deepEqual(points([0, 10], { max: 10, width: 100, height: 12, slots: 11 }), ["90,11 100,1"]);
   assert.deepEqual(points([5, null, 5], { max: 10, width: 100, height: 12, slots: 3 }), ["0,6", "100,6"]);
 });
+test("a snapshot says whether events may have been missed before it", async () => {
+  const sources = [];
+  class Source extends EventTarget {
+    constructor() {
+      super();
+      sources.push(this);
+    }
+    close() {}
+    send(type) {
+      this.dispatchEvent(Object.assign(new Event(type), { data: '{"tasks":[]}', lastEventId: "run-1" }));
+    }
+  }
+  const target = new EventTarget();
+  Object.assign(globalThis, {
+    EventSource: Source,
+    document: Object.assign(new EventTarget(), { hidden: false }),
+    addEventListener: target.addEventListener.bind(target),
+  });
+  delete globalThis.BroadcastChannel; // each tab has a stream of its own
+  const { start, stream } = await import("../../static/js/jobs.js");
+  const lost = [];
+  stream.on("snapshot", (data) => lost.push(data.lost));
+  start();
+  sources[0].send("snapshot"); // the first one: the page has just been loaded
+  document.dispatchEvent(new Event("visibilitychange")); // connects again
+  sources[1].send("snapshot"); // the events in between are gone
+  assert.deepEqual(lost, [false, true]);
+});

@@ -206,12 +206,14 @@ class MediaGrid extends HTMLElement {
     if (this.#loading || this.#done || this.#error || !(this.loadPage ?? this.loadRange)) return this.#loading ?? Promise.resolve();
     const generation = this.#generation;
     this.#loading = (async () => {
+      let back = null;
       try {
         const page = this.loadRange ? await this.loadRange(0, limit, null) : await this.loadPage(this.#cursor, limit);
         if (generation !== this.#generation) return;
         const [focus, anchor] = this.#kept();
         const { fresh } = this;
         if (fresh) {
+          back = this.#held();
           this.#items = [];
           this.#index.clear();
           this.fresh = false;
@@ -252,6 +254,7 @@ class MediaGrid extends HTMLElement {
       if (generation !== this.#generation) return;
       this.#layout();
       this.#paintState();
+      back?.();
       emit(this, "media-grid:loaded", { items: this.#items, total: this.#total });
     })();
     return this.#loading;
@@ -368,7 +371,7 @@ class MediaGrid extends HTMLElement {
       gone.forEach((id) => this.#selection.delete(id));
     });
     this.#selected();
-    if (hadFocus) this.#setFocus(this.#focus, true);
+    if (hadFocus && !this.body.contains(document.activeElement)) this.#setFocus(this.#focus, true);
     return removed;
   }
   restore(removed) {

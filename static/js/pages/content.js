@@ -27,6 +27,7 @@ export async function mount(main) {
     loaded = false,
     run = 0,
     newest = Promise.resolve(),
+    adding = Promise.resolve(), // what "Load more" asked for
     current = "",
     dialogId = "",
     platforms = [
@@ -72,6 +73,17 @@ export async function mount(main) {
 
   // ---------------------------------------------------------------- loading
 
+  /** At least `limit` posts of a list that has so many: an answer holds 200 at most. */
+  async function gather(query, limit, cursor) {
+    const items = [];
+    let page;
+    do {
+      page = await api.get("/api/posts", { query: { ...query, limit: Math.min(200, limit - items.length), cursor } });
+      items.push(...page.items);
+      cursor = page.nextCursor;
+    } while (cursor && items.length < limit);
+    return { ...page, items };
+  }
   /** The newest list is the one that counts: whoever asked for an older one waits for it, too. */
   const load = (wanted) => (newest = loadList(wanted));
   async function loadList({ append = false, limit = PAGE } = {}) {
@@ -80,11 +92,7 @@ export async function mount(main) {
     try {
       const asked = listsOf(state);
       const answers = await Promise.all(
-        asked.map((query, i) =>
-          append && !cursors[i]
-            ? null
-            : api.get("/api/posts", { query: { ...query, limit: Math.min(200, limit), cursor: append ? cursors[i] : null } }),
-        ),
+        asked.map((query, i) => (append && !cursors[i] ? null : gather(query, limit, append ? cursors[i] : null))),
       );
       if (mine !== run) return newest;
       cursors = answers.map((a) => a?.nextCursor ?? null);
@@ -103,8 +111,13 @@ export async function mount(main) {
       error = problem;
       if (rows.length) toast.error(problem);
     }
-    return paint();
+    const held = list.contains(document.activeElement);
+    paint();
+    if (held) keepFocus();
+    return undefined;
   }
+  /** The row or button with the focus is gone: the current row gets it, so that the keys go on there. */
+  const keepFocus = () => document.activeElement === document.body && focusRow(current);
   async function loadCounts() {
     try {
       ({ counts } = await api.get("/api/posts", { query: { limit: 1, characterId: state.characterId } }));
@@ -113,7 +126,7 @@ export async function mount(main) {
       /* the numbers stay as they are */
     }
   }
-  const again = debounce(() => load({ limit: Math.max(PAGE, rows.length) }), 300);
+  const again = debounce(() => adding.then(() => load({ limit: Math.max(PAGE, rows.length) })), 300);
   stream.on("post.updated", again);
   stream.on("snapshot", ({ lost }) => lost && again());
 
@@ -179,7 +192,7 @@ export async function mount(main) {
         return;
       }
       await load({ limit: Math.max(PAGE, rows.length) });
-      focusRow(current); // which may be another one by now
+      keepFocus();
     } finally {
       acting.delete(id);
     }
@@ -241,7 +254,7 @@ export async function mount(main) {
     },
     unfilter: (_e, el) => go({ [el.dataset.name]: "" }),
     new: () => compose({ characterId: state.characterId, platform: state.platform }),
-    more: (_e, el) => busy(el, () => load({ append: true })),
+    more: (_e, el) => busy(el, () => (adding = load({ append: true }))),
     open: (_e, el) => open(el.dataset.id),
     fix: (_e, el) => act(el.dataset.id, el.dataset.fix, el),
     bulk: (_e, el) => bulk(el.dataset.what, el),

@@ -33,6 +33,7 @@ export async function mount(main) {
     total = 0,
     error = null,
     turn = 0,
+    more = Promise.resolve(), // what "Load more" asked for
     adding = 0;
   const selection = new Set(),
     writing = new Set(),
@@ -208,7 +209,7 @@ export async function mount(main) {
     } else if (fresh.length) soon();
     paint();
   }
-  const soon = debounce(() => load({ keep: rows?.length ?? PAGE }), 300);
+  const soon = debounce(() => more.then(() => load({ keep: rows?.length ?? PAGE })), 300);
 
   const editing = editInPlace(listBox, {
     find,
@@ -384,7 +385,7 @@ export async function mount(main) {
       if (box) box.value = "";
       again();
     },
-    more: (_e, el) => busy(el, () => load({ append: true })),
+    more: (_e, el) => busy(el, () => (more = load({ append: true }))),
     caption: (_e, el) => writeCaption(el.dataset.id),
     preview: (_e, el) => previewDialog(find(el.dataset.id)),
     older: async (_e, el) => {

@@ -10,6 +10,7 @@ const drafts = new Map(); // image id → what was typed and is not saved
 const bases = new Map(); // image id → the caption that it is typed over
 const saving = new Map(); // image id → what is on its way
 const failed = new Map(); // image id → why
+const refused = new Map(); // image id → the text that was not saved because somebody else had written another
 export const draftOf = (item) => drafts.get(item.id) ?? item.caption ?? "";
 export const hasDrafts = () => drafts.size > 0;
 export const isDraft = (id) => drafts.has(id);
@@ -17,6 +18,13 @@ export const isDraft = (id) => drafts.has(id);
 export const begin = (item) => { if (!drafts.has(item.id)) bases.set(item.id, item.caption ?? ""); };
 /** Something was typed. */
 export const typed = (id, text) => drafts.set(id, text);
+/** This very text was refused, which was said: only Enter or “Use mine” saves it over the other one. */
+export const wasRefused = (id, text) => refused.get(id) === text;
+/** A field is left: what was typed is saved. @param {any} item @param {(item: any) => void} changed */
+export function leave(item, changed) {
+  const text = drafts.get(item.id);
+  return text === undefined || wasRefused(item.id, text) ? null : saveCaption(item, text, changed);
+}
 
 /**
  * Save a caption. Resolves with the picture as it is then, or null when it was left as it is.
@@ -48,6 +56,7 @@ async function save(item, text, over, changed) {
     if (drafts.get(item.id) === undefined || drafts.get(item.id).trim() === words) drafts.delete(item.id);
     bases.set(item.id, saved.caption ?? "");
     failed.delete(item.id);
+    refused.delete(item.id);
     changed(saved);
     return saved;
   };
@@ -60,6 +69,7 @@ async function save(item, text, over, changed) {
     if (error.status === 409 || error.status === 412) {
       const now = await api.get(path).catch(() => null);
       if (now && (now.caption ?? "").trim() === words) return done(now);
+      refused.set(item.id, text);
       toast.error(`The caption of ${item.filename} was changed meanwhile.`, {
         detail: now ? `It is now: ${now.caption || "(none)"}` : error.remedy,
         action: { label: "Use mine", run: () => api.patch(path, { caption: words }).then(done).catch((e) => toast.error(e)) },
@@ -77,6 +87,7 @@ export function revert(item) {
   drafts.delete(item.id);
   bases.set(item.id, item.caption ?? "");
   failed.delete(item.id);
+  refused.delete(item.id);
 }
 
 /** What stands under a picture. Template function. */
@@ -116,8 +127,9 @@ export function captionKeys(grid, changed) {
   grid.addEventListener("focusout", (event) => {
     const el = event.target.closest?.("textarea[data-image]");
     if (!el) return;
-    if (isDraft(el.dataset.image)) save(el);
-    else el.value = itemOf(el)?.caption ?? el.value; // it may have changed while the field had the focus
+    const item = itemOf(el);
+    if (item && isDraft(item.id)) leave(item, changed);
+    else el.value = item?.caption ?? el.value; // it may have changed while the field had the focus
   });
   grid.addEventListener("keydown", (event) => {
     const el = event.target.closest("textarea[data-image]");
@@ -140,7 +152,7 @@ export function captionKeys(grid, changed) {
       const at = grid.items.findIndex((one) => one?.id === item.id) + step;
       if (at < 0 || at >= grid.total) return; // at the ends Tab leaves the grid
       event.preventDefault();
-      save(el);
+      leave(item, changed);
       go(item, step);
     } else if (event.key === "Escape") {
       event.preventDefault();
@@ -201,6 +213,6 @@ export function details(item) {
     ["Tokens", [typeof m.tokensClip === "number" && `${m.tokensClip} CLIP`, typeof m.tokensT5 === "number" && `${m.tokensT5} T5`].filter(Boolean).join(", ")],
     ["Caption by", item.captionSource && item.captionSource !== "none" ? SOURCES[item.captionSource] : null], ["SHA-256", item.sha256?.slice(0, 16)],
   ];
-  return html`<h2>Details</h2><section class="stack-1"><h3><label for="ds-viewer-caption">Caption</label></h3><textarea id="ds-viewer-caption" data-viewer-image="${item.id}" rows="4" maxlength="20000" spellcheck="false">${draftOf(item)}</textarea><p class="small muted">Enter saves, Shift+Enter is a new line.</p></section>
+  return html`<h2>Details</h2><section class="stack-1"><h3><label for="ds-viewer-caption">Caption</label></h3><textarea id="ds-viewer-caption" data-key="c-${item.id}" data-viewer-image="${item.id}" rows="4" maxlength="20000" spellcheck="false">${draftOf(item)}</textarea><p class="small muted">Enter saves, Shift+Enter is a new line.</p></section>
     <dl class="facts">${rows.filter(([, v]) => v !== null && v !== undefined && v !== "").map(([k, v]) => html`<div><dt>${k}</dt><dd>${v}</dd></div>`)}</dl>`;
 }

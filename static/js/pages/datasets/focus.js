@@ -8,7 +8,7 @@ import { element, onAction, render } from "../../dom.js";
 import { number, plural } from "../../format.js";
 import { html, icon } from "../../html.js";
 import { toast } from "../../notices.js";
-import { draftOf, saveCaption } from "./editing.js";
+import { draftOf, saveCaption, wasRefused } from "./editing.js";
 import { historyDialog } from "./history.js";
 import { sizeText, tagsOf } from "./words.js";
 
@@ -132,7 +132,7 @@ export function focusMode({ page, filter, sort, start = 0, changed }) {
     }
     focus();
   }
-  const leave = async () => { if (await save()) dialog.close(); };
+  const leave = async () => { if (wasRefused(current()?.id, area()?.value) || (await save())) dialog.close(); };
   onAction(dialog, { next: () => move(1), previous: () => move(-1), uncaptioned, history, leave, retry: () => show(at) });
   dialog.addEventListener("input", count);
   dialog.addEventListener("submit", (event) => event.preventDefault());

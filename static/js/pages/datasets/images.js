@@ -7,7 +7,7 @@ import { html } from "../../html.js";
 import { registerKeys } from "../../keys.js";
 import { prefs } from "../../prefs.js";
 import { bulkActions, bulkBar } from "./bulk.js";
-import { asItem, badgesOf, begin, captionBelow, captionKeys, details, editHere, hasDrafts, isDraft, overlayOf, saveCaption, typed } from "./editing.js";
+import { asItem, badgesOf, begin, captionBelow, captionKeys, details, editHere, hasDrafts, isDraft, leave, overlayOf, saveCaption, typed } from "./editing.js";
 import { panel, summary, toolbar } from "./filters.js";
 import { focusMode } from "./focus.js";
 import { change, hasFilters, same } from "./query.js";
@@ -102,9 +102,17 @@ export function imagesTab(root, page) {
   viewer.actions = [{ key: "crop", label: "Crop faces", icon: "face", shortcut: "f" }, { key: "exclude", label: "Exclude or include", icon: "eye-off", shortcut: "x" }, { key: "history", label: "Caption history", icon: "history", shortcut: "h" }];
   const openAt = (index) => viewer.open(grid.items, index, { total: grid.total, more: async (at) => { await grid.ensure(at); return grid.items; } });
   grid.addEventListener("media-grid:open", ({ detail }) => { url.set({ image: detail.item.id }, { push: true }); openAt(detail.index); });
-  viewer.addEventListener("image-viewer:change", ({ detail }) => url.set({ image: detail.item?.id }));
+  let viewed = null; // the picture in the viewer
+  const leaveViewed = () => viewed && leave(grid.find(viewed.id) ?? viewed, patch);
+  viewer.addEventListener("image-viewer:change", ({ detail }) => {
+    if (viewed?.id !== detail.item?.id) leaveViewed();
+    viewed = detail.item;
+    url.set({ image: detail.item?.id });
+  });
   viewer.addEventListener("image-viewer:close", () => {
     const id = viewer.current?.id;
+    leaveViewed();
+    viewed = null;
     url.set({ image: null });
     if (id && shown) grid.focusItem(id);
   });
@@ -126,7 +134,7 @@ export function imagesTab(root, page) {
     event.preventDefault();
     saveInViewer(el);
   });
-  viewer.addEventListener("focusout", (event) => { const el = event.target.closest?.("[data-viewer-image]"); if (el) saveInViewer(el); });
+  viewer.addEventListener("focusout", (event) => { const el = event.target.closest?.("[data-viewer-image]"); if (el && el.dataset.viewerImage === viewed?.id) leaveViewed(); });
   async function openId(id) {
     if (viewer.isOpen && viewer.current?.id === id) return;
     const at = grid.items.findIndex((item) => item?.id === id);

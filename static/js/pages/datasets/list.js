@@ -13,9 +13,11 @@ import { session } from "../../session.js";
 import { address } from "./query.js";
 import { healthLook } from "./words.js";
 
+const PAGE = 48;
+
 /** @param {HTMLElement} root @param {{open: (id: string, changes?: any) => void, go: (own: Record<string, string>) => void, importer: any}} page */
 export function listView(root, page) {
-  let sets = null, cursor = null, total = 0, error = null, own = {}, run = 0, shown = false, runs = new Map();
+  let sets = null, cursor = null, total = 0, error = null, own = {}, run = 0, adding = Promise.resolve(), shown = false, runs = new Map();
 
   render(root, html`<div class="toolbar"><form class="search-box" role="search">${icon("search")}<input type="search" name="q" data-search aria-label="Search the datasets" placeholder="Search datasets" autocomplete="off" spellcheck="false"></form>
     <div class="segmented" role="group" aria-label="Place"><button type="button" data-action="place" data-value="" aria-pressed="true">Datasets</button><button type="button" data-action="place" data-value="trash" aria-pressed="false">${icon("trash")}Trash</button></div>
@@ -59,7 +61,7 @@ export function listView(root, page) {
   async function load({ more = false } = {}) {
     const mine = (run += 1);
     try {
-      const page_ = await api.get("/api/datasets", { query: { q: own.q, trashed: trash() || null, limit: 48, cursor: more ? cursor : null } });
+      const page_ = await api.get("/api/datasets", { query: { q: own.q, trashed: trash() || null, limit: more ? PAGE : Math.min(500, Math.max(PAGE, sets?.length ?? 0)), cursor: more ? cursor : null } });
       if (mine !== run) return;
       sets = more ? [...sets, ...page_.items] : page_.items;
       cursor = page_.nextCursor ?? null;
@@ -82,8 +84,9 @@ export function listView(root, page) {
       /* the cards do without this figure */
     }
   }
-  const soon = debounce(() => { if (shown) load(); }, 600);
-  ["dataset.updated", "snapshot"].forEach((type) => stream.on(type, soon)); // with a snapshot, events may have been lost
+  const soon = debounce(() => adding.then(() => { if (shown) load(); }), 600);
+  stream.on("dataset.updated", soon);
+  stream.on("snapshot", ({ lost }) => lost && soon());
 
   async function move(id, back) {
     const path = `/api/datasets/${encodeURIComponent(id)}`;
@@ -93,7 +96,7 @@ export function listView(root, page) {
   const find = (el) => sets?.find((s) => s.id === el.dataset.id);
   onAction(root, {
     retry: () => { error = null; paint(); load(); },
-    more: (_e, el) => busy(el, () => load({ more: true })),
+    more: (_e, el) => busy(el, () => (adding = load({ more: true }))),
     open: (event, el) => {
       if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
       event.preventDefault();

@@ -22,7 +22,7 @@ export const GROUPS = [
       { name: "batchSize", label: "Batch size", kind: "integer", min: 1, max: 64, help: "Pictures per step. Larger is steadier and needs more memory." },
       { name: "gradientAccumulation", label: "Gradient accumulation", kind: "integer", min: 1, max: 256, help: "Batches that count as one step: a larger batch without more memory, but slower." },
       { name: "repeats", label: "Repeats per picture", kind: "integer", min: 1, max: 1000, help: "How often each picture stands in one epoch." },
-      { name: "earlyStop", label: "Stop early after", kind: "integer", min: 0, max: 100, help: "Checks in a row without a better held-out loss. 0: never stop early." },
+      { name: "earlyStop", label: "Stop early after", kind: "integer", min: 0, max: 100, help: "Checks that were clearly worse than the best held-out loss. 0: never stop early." },
       { name: "seed", label: "Seed", kind: "integer", min: 0, help: "The same seed and settings train the same LoRA on the same machine." },
     ],
   },

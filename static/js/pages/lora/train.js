@@ -81,8 +81,10 @@ export function trainTab(root, page) {
     fillParams(form, wish);
     hintParams(form, wish, estimate?.config);
     noteParams(form, problem ? [] : (estimate?.checks ?? []));
+    paintWritten();
     if (!written && document.activeElement !== $("#lo-json")) $("#lo-json").value = JSON.stringify(toBody(wish, auto), null, 2);
   }
+  const paintWritten = () => { $("#lo-json-note").textContent = written ? "Not applied yet. “Use this” puts it into the form; emptied, it shows the form again." : ""; };
   function paintUpload() {
     render(
       $(".lo-upload"),
@@ -320,6 +322,7 @@ export function trainTab(root, page) {
     const { name, value } = target;
     if (target.id === "lo-json") {
       written = value.trim() !== ""; // emptied: it shows the form again
+      paintWritten();
       return undefined;
     }
     if (name === "preset") {
@@ -379,6 +382,7 @@ export function trainTab(root, page) {
     },
     "reset-params": () => {
       bad.clear();
+      written = false;
       wish = { ...wish, params: { preset: wish.params.preset } };
       changed({ now: true });
     },
@@ -452,6 +456,7 @@ export function trainTab(root, page) {
         try {
           const run = await api.get(`/api/lora/train/${encodeURIComponent(clone)}`);
           wish = { ...fresh(), ...run.request, params: { preset: DEFAULT_PRESET, ...fromText(JSON.stringify(run.request ?? {})).wish?.params } };
+          written = false;
           const named = Boolean(run.request?.name) || Boolean(run.name);
           if (named) wish.name = "";
           auto = { name: true, triggerWord: run.request?.triggerWord === undefined };
