@@ -166,7 +166,8 @@ class StorageError(DallaError):
         if exc.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
             return cls(
                 f"A folder is read-only, so {what} could not be saved. Nothing was changed.",
-                remedy=f"Give this user write permission to {_folder_of(exc)}, or choose another one in the settings.",
+                remedy=f"Give this user write permission to {_folder_of(exc)}, or choose another one (DALLA_DATA_DIR, or "
+                "the folders in the settings).",
             )
         return cls(
             f"The disk refused to save {what}: {exc.strerror or exc}. Nothing was changed.",

@@ -14,7 +14,7 @@ pytest.importorskip("diffusers")
 
 from PIL import Image  # noqa: E402
 
-from dalla.diffusion.training import colours, report, setup  # noqa: E402
+from dalla.diffusion.training import colours, report, resemblance, setup  # noqa: E402
 from dalla.diffusion.training.choice import Choice  # noqa: E402
 from dalla.diffusion.training.events import Controls, Events  # noqa: E402
 from dalla.diffusion.training.loop import Loop  # noqa: E402
@@ -226,9 +226,9 @@ def test_pictures_that_are_all_alike_make_no_copy_of_a_picture_that_is_as_near(
     before = -train.mean(0)  # so that the view is from the origin
     rows = iter([*train])
     sample = {"angle": 0.0}
-    monkeypatch.setattr(report, "_pooled", lambda latents: next(rows))
+    monkeypatch.setattr(resemblance, "pooled", lambda latents: next(rows))
     monkeypatch.setattr(
-        report, "_latents", lambda loop, image: before if image is small.base_samples[0] else place(sample["angle"])
+        resemblance, "_vector", lambda vae, image: before if image is small.base_samples[0] else place(sample["angle"])
     )
     monkeypatch.setattr(small.loaded, "train", [SimpleNamespace(latents=None, file=name) for name in alike])
     monkeypatch.setattr(report.likeness, "of_samples", lambda loop, final: {})
