@@ -113,7 +113,7 @@ export async function mount(main) {
     }
     const held = list.contains(document.activeElement);
     paint();
-    if (held) keepFocus();
+    if (held && !append) keepFocus();
     return undefined;
   }
   /** The row or button with the focus is gone: the current row gets it, so that the keys go on there. */

@@ -86,10 +86,12 @@ export function imagesTab(root, page) {
 
   // ---------------------------------------------------------------- changing
 
+  let viewed = null; // the picture in the viewer
   const patch = (item) => {
     const known = grid.find(item.id);
     if (known) grid.patch(item.id, asItem({ ...known, ...item }));
     if (viewer.isOpen) viewer.patch(item.id, asItem(item));
+    if (viewed?.id === item.id) viewed = { ...viewed, ...item };
     page.touched();
   };
   captionKeys(grid, (item) => patch(item));
@@ -102,7 +104,6 @@ export function imagesTab(root, page) {
   viewer.actions = [{ key: "crop", label: "Crop faces", icon: "face", shortcut: "f" }, { key: "exclude", label: "Exclude or include", icon: "eye-off", shortcut: "x" }, { key: "history", label: "Caption history", icon: "history", shortcut: "h" }];
   const openAt = (index) => viewer.open(grid.items, index, { total: grid.total, more: async (at) => { await grid.ensure(at); return grid.items; } });
   grid.addEventListener("media-grid:open", ({ detail }) => { url.set({ image: detail.item.id }, { push: true }); openAt(detail.index); });
-  let viewed = null; // the picture in the viewer
   const leaveViewed = () => viewed && leave(grid.find(viewed.id) ?? viewed, patch);
   viewer.addEventListener("image-viewer:change", ({ detail }) => {
     if (viewed?.id !== detail.item?.id) leaveViewed();

@@ -382,7 +382,6 @@ export function trainTab(root, page) {
     },
     "reset-params": () => {
       bad.clear();
-      written = false;
       wish = { ...wish, params: { preset: wish.params.preset } };
       changed({ now: true });
     },
