@@ -31,8 +31,8 @@ from dalla.records.training_machine import Machine, installed, refuse_shortcomin
 from dalla.training_set import SetPicture, SetReport
 
 Tell = Callable[..., None]
-#: Models up to this side in px are small ones, such as the starter model.
-SMALL = 128
+#: U-Nets of at most so many numbers are small ones, such as the starter model's four million.
+SMALL = 10_000_000
 
 
 @dataclass
@@ -215,7 +215,7 @@ def load(prepared: Prepared, tell: Tell, *, stop: Callable[[], None] = lambda: N
     if device == "cpu":
         # A small U-Net's convolutions are faster with the channels last; a larger one gains nothing, and its step takes a
         # fifth more memory. PEFT's DoRA cannot read weights that lie so.
-        if family.lora.denoiser == "unet" and model.native_size <= SMALL and not config.use_dora:
+        if family.lora.denoiser == "unet" and not config.use_dora and count_of(denoiser) <= SMALL:
             denoiser.to(memory_format=torch.channels_last)
         for part in adapters.components().values():
             fused.fuse(part, NAME)
@@ -258,6 +258,11 @@ def swap(caption: str, config: TrainingConfig) -> str:
     if not other or training_set.has_word(bare, other):
         return bare
     return f"{other}, {bare}" if bare else other
+
+
+def count_of(network: Any) -> int:
+    """Return how many numbers a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def checkpointing(adapters: Adapters) -> None:
