@@ -24,6 +24,7 @@ from typing import Any
 from dalla.errors import Conflict, InvalidInput, StorageError
 from dalla.lora_layers import BITS, Layer, Numbers, apart, float32, floats, folded, together, unfolded
 from dalla.lora_names import BASE_VERSIONS, half_of, is_second_encoder, kohya_name, modules_of, split_layer
+from dalla.lora_texts import object_of
 from dalla.weights import LORA_TAIL, Header, TensorInfo, lora_family, lora_format, read_header
 
 FORMS = ("kohya", "peft")
@@ -103,11 +104,11 @@ def alphas(path: Path, header: Header) -> Callable[[str, str, int], float]:
     It takes the component, the module's path and the rank. The configuration stands in the file's texts (diffusers) or
     in `adapter_config.json` beside it (PEFT).
     """
-    packed = _object(header.metadata.get(_CONFIG))
+    packed = object_of(header.metadata.get(_CONFIG))
     beside: dict[str, Any] = {}
     if (config := path.parent / "adapter_config.json").is_file():
         try:
-            beside = _object(config.read_text("utf-8"))
+            beside = object_of(config.read_text("utf-8"))
         except (OSError, UnicodeDecodeError):
             beside = {}
 
@@ -135,14 +136,6 @@ def alphas(path: Path, header: Header) -> Callable[[str, str, int], float]:
     return alpha
 
 
-def _object(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text or "{}")
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 # ---------------------------------------------------------------- reading
 
 
@@ -157,7 +150,7 @@ def _read(path: Path, header: Header, data: bytes, family: str | None) -> dict[K
         parts.setdefault(key[: tail.start()], {})[role] = info
     second = family == "sdxl" and is_second_encoder(header)
     alpha_of = alphas(path, header)
-    notes = _object(header.metadata.get(_JOINED))
+    notes = object_of(header.metadata.get(_JOINED))
     layers: dict[Key, Layer] = {}
     for name, found in parts.items():
         meant = modules_of(name, family, second)
@@ -237,7 +230,7 @@ def _as_peft(layers: dict[Key, Layer], texts: dict[str, str]) -> dict[str, Numbe
 def _as_kohya(
     layers: dict[Key, Layer], header: Header, family: str | None, texts: dict[str, str]
 ) -> dict[str, Numbers]:
-    notes = _object(header.metadata.get(_FOLDED))
+    notes = object_of(header.metadata.get(_FOLDED))
     groups: dict[str, dict[int, Layer]] = {}
     members: dict[str, tuple[str, ...]] = {}
     for (component, module), layer in layers.items():

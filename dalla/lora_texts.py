@@ -31,11 +31,11 @@ def notes(header: Header) -> dict[str, Any]:
     """Return how a LoRA of this app was made, with the keys of its notes; what the file does not say is left out."""
     texts = header.metadata
     dataset = {
-        "name": next(iter(_object(texts.get("ss_dataset_dirs"))), None),
+        "name": next(iter(object_of(texts.get("ss_dataset_dirs"))), None),
         "pictures": _number(texts.get("ss_num_train_images")),
         "sha256": texts.get("dalla.dataset_sha256"),
     }
-    settings = _object(texts.get("dalla.config"))
+    settings = object_of(texts.get("dalla.config"))
     found = {
         "baseModelSha256": texts.get("dalla.base_sha256"),
         "rank": settings.get("rank"),
@@ -49,7 +49,8 @@ def notes(header: Header) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value not in (None, {})}
 
 
-def _object(text: str | None) -> dict[str, Any]:
+def object_of(text: str | None) -> dict[str, Any]:
+    """Return the JSON object in a text of a file's metadata; {} where it is none."""
     try:
         value = json.loads(text or "{}")
     except (ValueError, RecursionError):
