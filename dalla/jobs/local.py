@@ -32,6 +32,7 @@ HEARTBEAT_SECONDS = 5.0
 POLL_SECONDS = 2.0  # how soon work queued by another process is seen
 SAVE_SECONDS = 0.5  # progress is written at most this often
 CRASHES_BEFORE_QUARANTINE = 2
+KEPT_PREVIEWS = 8  # of jobs that ended
 #: The turn of work that had begun when the app stopped: before all that only waits, for it may still hold what they wait for.
 BEGUN = -1_000_000
 SILENT_SECONDS = 120.0  # an owner under another host name is dead when its heartbeat is older
@@ -276,14 +277,14 @@ class LocalQueue:
                 self._changed.wait(min(left, 0.5))
 
     def preview_of(self, id: str) -> tuple[int, bytes, str] | None:
-        """Return (number, bytes, mime) of the newest preview of a running job."""
+        """Return (number, bytes, mime) of the newest preview of a job that runs, or of one of the last that did."""
         return self._previews.get(id)
 
     def public(self, job: Job) -> dict[str, Any]:
         """Return the task as the API answers it, with the address of its preview."""
         answer = job.public()
         preview = self._previews.get(job.id)
-        if preview is not None:
+        if preview is not None and job.status in ("running", "paused"):
             answer["previewUrl"] = f"/api/tasks/{job.id}/preview?n={preview[0]}"
         return answer
 
@@ -449,7 +450,7 @@ class LocalQueue:
         finally:
             if self._running.get(job.id) is context:  # else a retry runs it again already, in another thread
                 del self._running[job.id]
-                self._previews.pop(job.id, None)
+                self._forget_previews()
             with self._changed:
                 self._changed.notify_all()
             log.job_id.reset(token)
@@ -497,6 +498,12 @@ class LocalQueue:
     def keep_preview(self, id: str, image: bytes, mime: str) -> None:
         number = self._previews.get(id, (0, b"", ""))[0] + 1
         self._previews[id] = (number, image, mime)
+
+    def _forget_previews(self) -> None:
+        """Drop the previews of jobs that ended, but for the last few: a page may be about to ask for one."""
+        ended = [id for id in list(self._previews) if id not in self._running]
+        for id in ended[:-KEPT_PREVIEWS]:
+            self._previews.pop(id, None)
 
     def announce(self, job: Job) -> None:
         self.events.publish("task.updated", self.public(job))

@@ -106,7 +106,7 @@ def test_moving_without_a_mouse(page: Any, world: posting.World) -> None:
     when.fill(f"{day(4)}T11:15")
     when.press("Enter")
     expect(dialog).to_be_hidden()
-    assert world.get(post["id"])["scheduledAt"].startswith(at(4, 11, 15)[:16])
+    until(page, lambda: world.get(post["id"])["scheduledAt"].startswith(at(4, 11, 15)[:16]))
 
 
 def test_a_rule_cannot_be_dragged_but_left_out_once(page: Any, world: posting.World) -> None:

@@ -372,12 +372,31 @@ def test_events_and_previews(queue):
     queue.register("draw", work, lane="gpu")
     queue.start()
     job = queue.wait(queue.submit("draw", {}).id, 10)
-    assert job.status == "completed" and seen.is_set() and queue.preview_of(job.id) is None
+    assert job.status == "completed" and seen.is_set() and "previewUrl" not in queue.public(job)
     events, complete = queue.events.since(0, 0)
     assert complete and [e.data["status"] for e in events][0] == "queued" and events[-1].data["status"] == "completed"
 
 
-def test_who_waits_comes_back_when_the_end_was_told_and_the_preview_is_gone(queue, tasks, monkeypatch):
+def test_the_last_previews_can_be_read_a_while_after_the_end(queue):
+    """A page that was told of one asks for it a moment later: it must not find that it is gone."""
+
+    def work(ctx, p):
+        ctx.preview(p["name"].encode(), "image/jpeg")
+        if p["name"] == "11" and ctx.job.attempt == 1:
+            raise Conflict("not yet")
+
+    queue.register("draw", work, lane="gpu")
+    queue.start()
+    ids = [queue.submit("draw", {"name": str(n)}).id for n in range(12)]
+    assert [queue.wait(id, 20).status for id in ids] == ["completed"] * 11 + ["failed"]
+    assert queue.preview_of(ids[-1]) == (1, b"11", "image/jpeg")
+    kept = [id for id in ids if queue.preview_of(id)]
+    assert kept == ids[-len(kept) :] and 1 < len(kept) < len(ids)
+    queue.retry(ids[-1])
+    assert queue.wait(ids[-1], 20).attempt == 2 and queue.preview_of(ids[-1])[0] == 2  # another number: fetched anew
+
+
+def test_who_waits_comes_back_when_the_end_was_told(queue, tasks, monkeypatch):
     """The row says so a moment before: who looks in that moment goes on waiting."""
     noted, looked_twice, looks = threading.Event(), threading.Event(), []
     announce, get = queue.announce, tasks.get
@@ -403,7 +422,7 @@ def test_who_waits_comes_back_when_the_end_was_told_and_the_preview_is_gone(queu
     try:
         assert queue.wait(job.id, 20).status == "completed"
         assert queue.events.since(0, 0)[0][-1].data["status"] == "completed"
-        assert queue.preview_of(job.id) is None and job.id not in queue.running_ids()
+        assert job.id not in queue.running_ids()
     finally:
         looked_twice.set()
 
