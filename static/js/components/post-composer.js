@@ -147,6 +147,19 @@ export async function openComposer(options = {}) {
 
   // ------------------------------------------------------------ sending
 
+  /** One save at a time: a second press, of whatever button, would be refused as somebody else's change. */
+  const once = (work) => busy($(".dialog-foot"), work);
+  /** Somebody else changed the post: take theirs as the base, and do what was wanted with ours. */
+  async function sendInstead(button) {
+    const wanted = c.refused;
+    try {
+      await busy(button, () => c.rebase());
+    } catch (error) {
+      toast.error(error);
+      return;
+    }
+    await send(wanted, $(`[data-action=save-${wanted}]`));
+  }
   async function send(publish, button) {
     if (publish === "now" && !(await sure())) return;
     await busy(button, async () => {
@@ -217,7 +230,7 @@ export async function openComposer(options = {}) {
   onAction(dialog, {
     "start-over": () => c.startOver(),
     "reload-platforms": (_e, el) => busy(el, () => c.loadPlatforms()),
-    rebase: (_e, el) => busy(el, () => c.rebase().catch((error) => toast.error(error))),
+    rebase: (_e, el) => once(() => sendInstead(el)),
     "check-again": () => c.runCheck({ force: true }),
     kind: (_e, el) => c.set({ ...c.form, story: el.dataset.value === "story" }),
     add: async () => {
@@ -283,7 +296,7 @@ export async function openComposer(options = {}) {
           toast.error(error);
         }
       }),
-    "save-draft": (_e, el) => send("draft", el),
+    "save-draft": (_e, el) => once(() => send("draft", el)),
     curl: () => copyCurl(c.asCall()),
     "save-schedule": (_e, el) => {
       if (!c.form.at) {
@@ -297,9 +310,9 @@ export async function openComposer(options = {}) {
         }
         return;
       }
-      send("schedule", el);
+      once(() => send("schedule", el));
     },
-    "save-now": (_e, el) => send("now", el),
+    "save-now": (_e, el) => once(() => send("now", el)),
     fix: (_e, el) =>
       busy(el, async () => {
         const post = c.posts.find((p) => p.id === el.dataset.id);

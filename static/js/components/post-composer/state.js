@@ -30,6 +30,7 @@ export class Composer {
   generating = false;
   before = null; // the words that were there before the generated ones
   problem = null; // why the last try to save was refused
+  refused = "draft"; // and what was wanted of it
   restored = false;
   posts = []; // what was made
   etag = null;
@@ -310,6 +311,7 @@ export class Composer {
       }
     } catch (error) {
       this.problem = error;
+      this.refused = publish;
       this.changed();
       throw error;
     }

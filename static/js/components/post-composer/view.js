@@ -65,12 +65,15 @@ export function editView(c) {
     ${pictures(c)}${who(c)}${words(c)}${alt(c)}${framing(c)}${disclosure(c)}`;
 }
 
+/** What the button that goes on in spite of somebody else's change does, by what was wanted. */
+const OVER = { draft: "Save mine over it", schedule: "Schedule mine instead", now: "Send mine instead" };
+
 function problemView(c) {
   const e = c.problem;
   const stale = e.status === 412;
   return html`<div class="pc-note is-error" role="alert" data-key="problem">${icon("error")}<div class="stack-1"><p>${stale ? "Somebody else has changed this post meanwhile." : e.message}</p>
-    ${e.errors?.length > 0 && html`<ul>${e.errors.map((one) => html`<li>${one.message}</li>`)}</ul>`}${e.remedy && html`<p class="muted">${e.remedy}</p>`}
-    ${stale && html`<button type="button" class="btn btn-small" data-action="rebase">Save mine over it</button>`}</div></div>`;
+    ${e.errors?.length > 0 && html`<ul>${e.errors.map((one) => html`<li>${one.message}</li>`)}</ul>`}${e.remedy && !stale && html`<p class="muted">${e.remedy}</p>`}
+    ${stale && html`<button type="button" class="btn btn-small" data-action="rebase">${OVER[c.refused]}</button>`}</div></div>`;
 }
 
 function pictures(c) {
