@@ -93,7 +93,11 @@ def read_config(args: argparse.Namespace) -> Any:
         if missing:
             raise InvalidInput(f"Give {', '.join(missing)} (or --config).", remedy="See: python train_lora.py --help")
     try:
-        config = TrainingConfig.model_validate(values).with_(**given) if values else TrainingConfig(**given)
+        if values:
+            config = TrainingConfig.model_validate(values)
+            config = (_anew(config) if args.config and not _has_starter(args) else config).with_(**given)
+        else:
+            config = TrainingConfig(**given)
     except ValidationError as exc:
         rows = [{"field": ".".join(map(str, e["loc"])), "message": e["msg"]} for e in exc.errors()]
         raise InvalidInput("; ".join(f"{r['field']}: {r['message']}" for r in rows), errors=rows) from exc
@@ -113,14 +117,24 @@ def _run_of(path: Path) -> Path:
     return path.parent.parent if path.parent.name == "checkpoints" else path
 
 
-def keep_config(config: Any) -> None:
-    """Write config.json into a new run folder, so that the run can be resumed."""
+def _anew(config: Any) -> Any:
+    """Return a run's settings for another run: a folder that was trained in stays that run's, and is not gone on with."""
+    folder = Path(config.run_folder)
+    if not config.run_folder or not (folder / "events.jsonl").exists():
+        return config
+    going_on = bool(config.resume_from) and _run_of(Path(config.resume_from)).resolve() == folder.resolve()
+    return config.with_(run_folder="", resume_from=None if going_on else config.resume_from)
+
+
+def keep_config(config: Any, *, anew: bool) -> None:
+    """Write config.json into the run folder, so that the run can be resumed; over an earlier one when it begins anew."""
     from dalla import paths
+    from dalla.engines.trainer_files import lock_is_held
 
     folder = Path(config.run_folder)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "config.json"
-    if not file.exists():
+    if not file.exists() or (anew and not lock_is_held(folder / "run.lock")):  # of a run at work they stay
         paths.write_atomic(file, json.dumps(config.to_json(), indent=2, ensure_ascii=False).encode())
 
 
@@ -294,7 +308,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.dry_run:
             return dry_run(config)
         if is_first():
-            keep_config(config)
+            keep_config(config, anew=not args.resume and not _has_starter(args))
     except DallaError as exc:
         if not is_first():
             return _leave(BAD_INPUT)
@@ -324,8 +338,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _has_starter(args: argparse.Namespace) -> bool:
-    """Say whether a program started this one and reads its events, not a person in a shell."""
-    return bool(args.config) and (args.config.parent / "run.log").is_file()
+    """Say whether a program started this one and reads its events, not a person in a shell.
+
+    A program gives all in the config, and what is printed goes into a file beside it.
+    """
+    more = [name for name, value in vars(args).items() if name != "config" and value is not None and value is not False]
+    return bool(args.config) and (args.config.parent / "run.log").is_file() and not more and not sys.stdout.isatty()
 
 
 def is_first() -> bool:

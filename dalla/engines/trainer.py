@@ -46,8 +46,8 @@ class Trainer:
     """Starts and finds runs of the trainer. One for the whole app.
 
     `command` is what the config's path is added to; for several processes `launcher` stands before its script, with
-    their number after it. Cancel first asks, after `cancel_seconds` without a sign of life it terminates, after
-    `term_seconds` more it kills. `silent_seconds` without event, log line or CPU time: hung.
+    their number after it. Cancel first asks; after `cancel_seconds` without an event or CPU time, or `busy_seconds` in
+    all, it terminates, after `term_seconds` more it kills. `silent_seconds` without event, log line or CPU time: hung.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Trainer:
         launcher: Sequence[str] = LAUNCHER,
         environ: Mapping[str, str] | None = None,
         cancel_seconds: float = 20.0,
+        busy_seconds: float = 900.0,
         term_seconds: float = 10.0,
         silent_seconds: float = 900.0,
         poll_seconds: float = 0.2,
@@ -66,6 +67,7 @@ class Trainer:
         self._environ = dict(environ or {})
         self._own_command = command is not None
         self.cancel_seconds = cancel_seconds
+        self.busy_seconds = busy_seconds
         self.term_seconds = term_seconds
         self.silent_seconds = silent_seconds
         self.poll_seconds = poll_seconds
@@ -214,16 +216,27 @@ class TrainingProcess:
                 return self._ended("silent")
             time.sleep(self._trainer.poll_seconds)
 
-    def cancel(self, on_event: Callable[[dict[str, Any]], None]) -> Ended:
-        """Stop it: ask (it finishes its step and saves), then terminate, then kill. Returns when it has ended."""
+    def cancel(self, on_event: Callable[[dict[str, Any]], None], *, offset: int | None = None) -> Ended:
+        """Stop it: ask (it finishes its step and saves), then terminate, then kill. Returns when it has ended.
+
+        Events are told from where `follow` was, or from byte `offset` on.
+        """
+        if offset is not None:
+            self._tail.offset = offset
         self._ask("cancel")
         (self.folder / "pause").unlink(missing_ok=True)
-        asked = self._sign = time.monotonic()
+        asked = self._sign = looked = time.monotonic()
+        used = self._cpu_seconds()
         while self.is_alive:
-            if self._tell(on_event):
-                self._sign = time.monotonic()  # it is busy saving
             now = time.monotonic()
-            if now - self._sign > self._trainer.cancel_seconds or now - asked > 6 * self._trainer.cancel_seconds:
+            if self._tell(on_event):
+                self._sign = now  # it is busy saving
+            if now - looked > self._trainer.cancel_seconds / 8:
+                cpu = self._cpu_seconds()
+                if cpu - used >= 0.02 * (now - looked):
+                    self._sign = now  # in a long step, a reading or a sample, which tell nothing before they are done
+                looked, used = now, cpu
+            if now - self._sign > self._trainer.cancel_seconds or now - asked > self._trainer.busy_seconds:
                 logger.warning("The trainer in %s did not react to cancel", self.folder)
                 self._force(on_event)
                 break

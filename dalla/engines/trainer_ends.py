@@ -24,7 +24,10 @@ _BY_WORD: tuple[tuple[EndKind, tuple[str, ...]], ...] = (
             "could not be written: ",
         ),
     ),
-    ("out_of_memory", ("out_of_memory", "out of memory", "memoryerror", "defaultcpuallocator", "bad_alloc")),
+    (
+        "out_of_memory",
+        ("out_of_memory", "out of memory", "memoryerror", "defaultcpuallocator", "bad_alloc", "_status_alloc_failed"),
+    ),
     ("non_finite", ("non_finite", "not finite", "nan loss")),
     ("verification", ("verification",)),
     ("bad_input", ("bad_input", "invalid_input")),
@@ -68,13 +71,14 @@ _SENTENCES: dict[EndKind, tuple[str, str | None]] = {
 def how_it_ended(last: dict[str, Any], code: int | None, tail: list[str], wanted: EndKind | None = None) -> Ended:
     """Tell the end from the trainer's last word, its exit code (None: unknown) and the end of its log.
 
-    `wanted` is what this side did to it: "cancelled" or "silent"; a run that finished all the same is "done".
+    `wanted` is what this side did to it: "cancelled" or "silent"; a run that finished all the same is "done", and one
+    that failed on its way ended by that.
     """
     word = last.get("event")
     kind: EndKind
     if word == "done":
         kind = "done"
-    elif wanted is not None:
+    elif wanted is not None and word != "error":
         kind = wanted
     elif word == "cancelled":
         kind = "cancelled"
@@ -99,7 +103,7 @@ def how_it_ended(last: dict[str, Any], code: int | None, tail: list[str], wanted
         detail = "The trainer ended before it had finished the LoRA."
     elif kind == "failed" and tail:
         detail = f"The trainer ended unexpectedly (exit code {code}): {tail[-1][:300]}"
-    if word == "error" and wanted is None:
+    if word == "error":
         detail, remedy = str(last.get("detail") or detail), last.get("remedy") or remedy
     return Ended(
         kind=kind, detail=detail, remedy=remedy, code=last.get("code"), exit_code=code, event=last, log_tail=tail

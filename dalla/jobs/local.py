@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -36,6 +37,8 @@ KEPT_PREVIEWS = 8  # of jobs that ended
 #: The turn of work that had begun when the app stopped: before all that only waits, for it may still hold what they wait for.
 BEGUN = -1_000_000
 SILENT_SECONDS = 120.0  # an owner under another host name is dead when its heartbeat is older
+#: Tells this run of the program from one before it that was replaced in place: exec keeps process id and start time.
+_LIFE = secrets.token_hex(4)
 
 
 @dataclass(frozen=True)
@@ -354,7 +357,8 @@ class LocalQueue:
         for job in self.tasks.orphans(alive_owner=self._certainly_alive):
             if is_elsewhere(job.owner) and (job.heartbeat_at or "") > ago_iso(SILENT_SECONDS):
                 continue
-            crashes = job.crashes + 1
+            replaced = _process(job.owner) == _process(self.owner)  # a restart that did not wait for it: no crash
+            crashes = job.crashes + (not replaced)
             how = self._kinds.get(job.kind)
             quarantined = crashes >= CRASHES_BEFORE_QUARANTINE
             again = how is not None and how.restartable and not quarantined and not job.cancel_requested
@@ -517,21 +521,27 @@ def is_elsewhere(owner: str | None) -> bool:
     return owner is not None and owner.rpartition(":")[0].rpartition(":")[0] != socket.gethostname()
 
 
+def _process(owner: str | None) -> str:
+    return (owner or "").rpartition("-")[0]
+
+
 def this_process() -> str:
-    """Name this process so that another one can tell whether it still lives."""
+    """Name this process so that another one, or the program it is replaced by, can tell whether it still lives."""
     import psutil
 
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}-{_LIFE}"
 
 
 def owner_is_alive(owner: str) -> bool:
     """Whether the process named by `this_process` runs. An owner on another machine counts as alive."""
     import psutil
 
-    host, _, rest = owner.rpartition(":")[0].rpartition(":")
-    pid, started = rest, owner.rpartition(":")[2]
+    host, _, pid = owner.rpartition(":")[0].rpartition(":")
+    started, _, life = owner.rpartition(":")[2].partition("-")
     if host != socket.gethostname():
         return True
+    if pid == str(os.getpid()):
+        return life == _LIFE
     try:
         return abs(psutil.Process(int(pid)).create_time() - float(started)) < 0.5
     except (psutil.Error, ValueError):

@@ -52,7 +52,7 @@ class Job(Record):
     crashes: int = 0  # times its worker died while running it
     quarantined: bool = False
     cancel_requested: bool = False
-    owner: str | None = None  # "<host>:<pid>:<process start>" of the worker that claimed it
+    owner: str | None = None  # "<host>:<pid>:<process start>-<start of the program>" of the worker that claimed it
     parent_id: str | None = None
     turn: int = 0  # among those that wait in a lane, smaller goes first; below 0: somebody moved it forward
     created_at: str = ""

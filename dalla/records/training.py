@@ -188,7 +188,7 @@ class TrainingConfig(Record):
     seed: int = 0
     resume_from: str | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    processes: int = 1  # how many the dashboard starts, with one NVIDIA card each
+    processes: int = 1  # how many train together, with one NVIDIA card each; from a shell its launcher decides
 
     def complete(self, family: str, pictures: int, *, native_size: int | None = None) -> TrainingConfig:
         """Return a copy with every None decided: the user's value, else the preset's, else the common one.
@@ -213,12 +213,14 @@ class TrainingConfig(Record):
         for field, common in COMMON.items():
             settle(field, preset.get(field, common))
         settle("min_snr_gamma", preset.get("min_snr_gamma", 0.0))
-        if values["optimizer"] == "prodigy" and self.learning_rate is None:
-            values["learning_rate"] = 1.0  # Prodigy finds the size of the step itself
+        if values["optimizer"] == "prodigy":  # it finds the size of the step itself, and takes a factor
+            if self.learning_rate is None:
+                values["learning_rate"] = 1.0
             if self.text_encoder_learning_rate is None:
-                values["text_encoder_learning_rate"] = 1.0
+                values["text_encoder_learning_rate"] = values["learning_rate"]
         if self.steps is None and self.epochs is None:
-            values["steps"] = steps_for(preset, pictures, values["batch_size"] * values["gradient_accumulation"])
+            batch = values["batch_size"] * values["gradient_accumulation"] * self.processes
+            values["steps"] = steps_for(preset, pictures, batch)
         steps = self.steps or values.get("steps") or 0
         settle("warmup", 0.05 if values["optimizer"] != "prodigy" else 0.0)
         settle("gradient_checkpointing", family in ("sdxl", "sd3", "flux") and resolution >= 512)

@@ -62,7 +62,8 @@ class DatasetExports:
         self._versions = versions
         self._blobs = blobs
         self._jobs = jobs
-        self._folders = Materializer(settings, FileTrash(Path(settings.data_dir), "training_data"))
+        trash = FileTrash(Path(settings.data_dir), "training_data", lambda: Path(settings.training_data_dir))
+        self._folders = Materializer(settings, trash)
         jobs.register(EXPORT, self._run_export, lane="cpu", restartable=True)
         jobs.register(RESTORE, self._run_restore, lane="cpu", restartable=True)
         jobs.register(MATERIALIZE, self._run_materialize, lane="cpu", restartable=True)

@@ -9,6 +9,7 @@ import contextlib
 import json
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,16 @@ NOTE = "trashed.json"
 
 
 class FileTrash:
-    """The trash of one kind of thing ("loras", "training_data")."""
+    """The trash of one kind of thing ("loras", "training_data").
 
-    def __init__(self, data_dir: Path, kind: str) -> None:
+    `home` says in which folder such things lie now: what was below it when it was deleted comes back below it, wherever
+    it was moved to meanwhile. Anything else comes back to where it was.
+    """
+
+    def __init__(self, data_dir: Path, kind: str, home: Callable[[], Path] | None = None) -> None:
         self._root = Path(data_dir) / "trash" / kind
         self._kind = kind
+        self._home = home
 
     def put(self, name: str, paths: list[Path], facts: dict[str, Any] | None = None) -> str:
         """Move files or folders into the trash; return the id that `restore` takes. Raises StorageError."""
@@ -40,6 +46,7 @@ class FileTrash:
                 "name": name,
                 "deletedAt": now_iso(),
                 "from": [str(path) for path in paths],
+                "home": self._home_of(paths),
                 "facts": facts or {},
             }
             write_atomic(folder / NOTE, json.dumps(note, indent=2, ensure_ascii=False).encode())
@@ -78,12 +85,15 @@ class FileTrash:
         return size
 
     def restore(self, id: str) -> dict[str, Any]:
-        """Move everything back to where it was; return {name, facts}. Raises NotFound, Conflict, StorageError."""
+        """Move everything back, below `home` where it was there; return {name, facts}.
+
+        Raises NotFound, Conflict, StorageError.
+        """
         folder = self._root / check_id(id)
         note = self._note(folder)
         if note is None:
             raise NotFound.of("deleted file", id)
-        targets = [Path(path) for path in note["from"]]
+        targets = [self._target(Path(path), note.get("home")) for path in note["from"]]
         for target in targets:
             if target.exists():
                 raise Conflict(
@@ -99,6 +109,17 @@ class FileTrash:
         except OSError as exc:
             raise StorageError.from_os(exc, "the change") from exc
         return {"name": note["name"], "facts": note.get("facts") or {}}
+
+    def _home_of(self, paths: list[Path]) -> str | None:
+        """Return the folder of these things as the paths spell it, None when one of them lies elsewhere."""
+        home = self._home() if self._home is not None else None
+        spelled = (home, home.resolve()) if home is not None else ()
+        return next((str(h) for h in spelled if all(h in path.parents for path in paths)), None)
+
+    def _target(self, path: Path, home: Any) -> Path:
+        if self._home is None or not isinstance(home, str) or Path(home) not in path.parents:
+            return path
+        return self._home() / path.relative_to(home)
 
     def purge(self, days: float) -> int:
         """Delete for good what was trashed more than `days` ago; return how many."""

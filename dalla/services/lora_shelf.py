@@ -16,6 +16,7 @@ import threading
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -263,7 +264,7 @@ class LoraShelf:
             "step": card.step,
             "note": info.note,
             "usedBy": users.get(info.name, []),
-            "fileUrl": f"/api/loras/{info.name}/file",
+            "fileUrl": f"/api/loras/{quote(info.name, safe='')}/file",
         }
 
     def _users(self) -> dict[str, list[dict[str, Any]]]:

@@ -32,8 +32,8 @@ class ModelTrash:
         self._loras = loras
         self._lora_trash = lora_trash
         self._events = events
-        self._here = FileTrash(Path(settings.data_dir), "models")
-        self._beside = FileTrash(Path(settings.models_dir) / BESIDE, "models")
+        self._here = FileTrash(Path(settings.data_dir), "models", lambda: Path(settings.models_dir))
+        self._beside = FileTrash(Path(settings.models_dir) / BESIDE, "models", lambda: Path(settings.models_dir))
 
     def plan(self, ids: list[str], usage: ModelUsage, *, force: bool) -> list[dict[str, Any]]:
         """Say what a removal affects: {id, name, kind, sizeBytes, usedBy, warnings, blocked: reason | null}."""

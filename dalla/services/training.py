@@ -22,15 +22,16 @@ from dalla.jobs.base import JobQueue, TaskStore
 from dalla.paths import remove_stale_temps
 from dalla.records.family import FAMILIES
 from dalla.records.job import ACTIVE, Job
-from dalla.records.lora import Keep, RunNote
+from dalla.records.lora import Ended, Keep, RunNote
 from dalla.records.training import PRESETS, TrainingConfig
 from dalla.services.characters import Characters
 from dalla.services.file_trash import FileTrash
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
 from dalla.services.training_changes import changed_wish, changes, retitled, run_title
-from dalla.services.training_drive import Drive, Trainer
+from dalla.services.training_drive import Drive
 from dalla.services.training_estimate import Estimates
+from dalla.services.training_follow import Process, Trainer
 from dalla.services.training_notes import as_checks
 from dalla.services.training_plan import Plan, Planner, TrainWish, character_of
 from dalla.services.training_rows import config_of, note_of, public_config, public_run, state_step
@@ -85,14 +86,24 @@ class Training:
         self._events = events
         self.materialize = materialize
         self.folders = RunFolders(data_dir)
-        self.sets = TrainingSets(settings, FileTrash(data_dir, "training_data"))
-        self._lora_trash = FileTrash(data_dir, "loras")
-        self._set_trash = FileTrash(data_dir, "training_data")
+        self._lora_trash = FileTrash(data_dir, "loras", lambda: Path(settings.loras_dir))
+        self._set_trash = FileTrash(data_dir, "training_data", lambda: Path(settings.training_data_dir))
+        self.sets = TrainingSets(settings, self._set_trash)
         self.shelf = LoraShelf(settings, files, characters, events, self._lora_trash)
         self.estimates = Estimates(data_dir, machine)
         self.planner = Planner(settings, files, self.sets, self.shelf, characters)
         self._drive = Drive(
-            trainer, self.folders, self.shelf, files, characters, notices, events, tasks, self.estimates, free_memory
+            settings,
+            trainer,
+            self.folders,
+            self.shelf,
+            files,
+            characters,
+            notices,
+            events,
+            tasks,
+            self.estimates,
+            free_memory,
         )
         self._starting = threading.Lock()
         self._ending: set[str] = set()
@@ -288,16 +299,22 @@ class Training:
             return job
         if job.status in ("failed", "cancelled", "interrupted"):
             name = self.config(job).name
-            if name in self._reserved() or self.shelf.exists(name):
+            if name in self._reserved() or (self.shelf.exists(name) and not self._made(id, name)):
                 raise Conflict(
                     f"There is a LoRA called '{name}' meanwhile.",
                     remedy="Clone the run: it gets a new name.",
                 )
             changed = self._changed(job, settings)
             if changed or self.folders.folder(id).note() is not None:
-                self._note(job, intent=None, keep="checkpoints", **changed)
+                self._note(job, intent=None, keep="checkpoints", deleted=False, **changed)
             return self._jobs.retry(id, title=retitled(job.title, changed.get("settings", {})))
         raise Conflict(f"The training is {job.status}; there is nothing to resume.")
+
+    def _made(self, id: str, name: str) -> bool:
+        """Whether a LoRA was made of this run: of one of its checkpoints."""
+        with contextlib.suppress(NotFound):
+            return self.shelf.card(name).task_id == id
+        return False
 
     def _changed(self, job: Job, settings: dict[str, Any] | None) -> dict[str, Any]:
         """Return the fields of the run's note that `settings` change. Raises InvalidInput by field."""
@@ -309,18 +326,20 @@ class Training:
         return {"settings": {**note.settings, **changed}, "wish": changed_wish(note.wish, changed)}
 
     def cancel(self, id: str, keep: Keep = "checkpoints") -> Job:
-        """Stop it and keep a LoRA, the checkpoints or nothing. Raises Conflict when it has ended, NotFound."""
+        """Stop it and keep a LoRA, the checkpoints or nothing, also of one that waits to go on.
+
+        Raises Conflict when it has ended, NotFound.
+        """
         job = self.job(id)
         if job.finished:
             raise Conflict(f"The training has ended already: it is {job.status}.")
-        if job.status != "queued":
-            note = self._note(job, keep=keep, intent="cancel" if job.status == "running" else None)
-            if job.status == "paused":
-                cancelled = self._jobs.cancel(id)
-                sentence = self._drive._stopped(self.folders.folder(id), note, self.config(job))
-                logger.info("%s: %s", id, sentence)
-                return cancelled
-        return self._jobs.cancel(id)
+        folder = self.folders.folder(id)
+        begun = job.status != "queued" or folder.note() is not None
+        note = self._note(job, keep=keep, intent="cancel") if begun else None
+        cancelled = self._jobs.cancel(id)
+        if note is not None and cancelled.status == "cancelled":  # nobody was at work on it
+            self._look_after(folder, note)
+        return cancelled
 
     def save(self, id: str) -> None:
         """Ask for a checkpoint after the present step. Raises Conflict when nothing runs, NotFound."""
@@ -388,23 +407,34 @@ class Training:
         if job.status in ("queued", "running", "paused"):
             return 0
         process = self._trainer.attach(folder.path)
-        state = folder.state()
-        unseen = process is not None or (state.closing is not None and state.closing_end > note.attempt_offset)
+        ended = None if process is not None else self._drive.ended_unseen(folder, note)
+        # One that the system ended goes on when somebody wants it to: its task was given up for a reason.
+        unseen = process is not None or (ended is not None and (ended.kind != "cancelled" or note.intent == "pause"))
         if job.status in ("interrupted", "failed") and unseen and job.attempt < MOST_ATTEMPTS:
             logger.warning("The training %s goes on (or ended) without its task; taking it up again", folder.id)
             self._jobs.retry(folder.id)
             return 1
-        if process is not None and folder.id not in self._ending:
+        if folder.id in self._ending:
+            return 0
+        if process is not None:
             self._ending.add(folder.id)
-            threading.Thread(target=self._end, args=(folder, process), name="training-end", daemon=True).start()
+            threading.Thread(target=self._end, args=(job, folder, process), name="training-end", daemon=True).start()
+            return 1
+        if job.status == "cancelled" and note.intent == "cancel":
+            self._ending.add(folder.id)
+            try:
+                self._drive.settle_late(job, folder, note, ended or Ended(kind="cancelled"))
+            finally:
+                self._ending.discard(folder.id)
             return 1
         return 0
 
-    def _end(self, folder: RunFolder, process: Any) -> None:
+    def _end(self, job: Job, folder: RunFolder, process: Process) -> None:
         """End a trainer whose task is over (cancelled while the app was closing)."""
         try:
-            process.cancel(lambda event: None)
-            folder.change_note(settled=True, intent=None, ended_kind="cancelled")
+            note = self._note(job)
+            ended = process.cancel(lambda event: None, offset=note.attempt_offset)
+            self._drive.settle_late(job, folder, folder.note() or note, ended)
         except DallaError as exc:
             logger.warning("The trainer of %s could not be ended: %s", folder.id, exc.detail)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +11,9 @@ from pydantic.alias_generators import to_camel, to_snake
 
 from dalla.errors import InvalidInput
 from dalla.plural import counted
+from dalla.records.lora import RunNote
 from dalla.records.training import TrainingConfig
+from dalla.settings import Settings
 
 #: A saved state can be gone on from with any of these; everything else decided what the state is.
 CHANGEABLE = (
@@ -84,6 +87,21 @@ def _refuse(errors: list[dict[str, str]]) -> None:
 def with_changes(config: dict[str, Any], changed: dict[str, Any]) -> TrainingConfig:
     """Return a run's settings: those it was started with, and over them what was changed since."""
     return TrainingConfig.model_validate({**config, **changed})
+
+
+def in_place(config: TrainingConfig, note: RunNote, settings: Settings, model: Path | None) -> TrainingConfig:
+    """Return a run's settings with every folder as it is now: they may have been moved since it was asked for.
+
+    `model` is the path of the base model, None when it is not there any more.
+    """
+    sets = Path(settings.training_data_dir)
+    return config.with_(
+        output_folder=str(settings.loras_dir),
+        models_folder=str(settings.models_dir),
+        base_model=str(model) if model is not None else config.base_model,
+        dataset_folder=str(sets / note.dataset) if note.dataset else config.dataset_folder,
+        prior_folder=str(sets / Path(config.prior_folder).name) if config.prior_folder else None,
+    )
 
 
 def run_title(name: str, character: str | None, pictures: int, steps: int) -> str:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -26,46 +25,16 @@ from dalla.records.training import TrainingConfig
 from dalla.services.characters import Characters
 from dalla.services.lora_shelf import LocalFiles, LoraShelf
 from dalla.services.notices import Notices
-from dalla.services.training_changes import with_changes
+from dalla.services.training_changes import in_place, with_changes
 from dalla.services.training_estimate import Estimates, native_size
+from dalla.services.training_follow import Follower, Pause, Process, Trainer
 from dalla.services.training_plan import character_of
-from dalla.services.training_rows import can_go_on, note_of
+from dalla.services.training_rows import can_go_on, config_of, note_of, state_step
 from dalla.services.training_runs import RunFolder, RunFolders
+from dalla.settings import Settings
 from dalla.training_set import has_word
 
 logger = logging.getLogger(__name__)
-
-TELL_SECONDS = 0.5  # training.progress at most this often
-
-
-class Process(Protocol):
-    """A running trainer (engines/trainer.py)."""
-
-    def follow(self, on_event: Callable[[dict[str, Any]], None], check: Callable[[], None], *, offset: int = 0) -> Ended: ...  # fmt: skip
-
-    def cancel(self, on_event: Callable[[dict[str, Any]], None]) -> Ended: ...
-
-    def save(self) -> None: ...
-
-    def sample(self) -> None: ...
-
-    @property
-    def is_alive(self) -> bool: ...
-
-
-class Trainer(Protocol):
-    """Starts and finds running trainers (engines/trainer.py)."""
-
-    def missing(self) -> str | None: ...
-
-    def start(self, config: dict[str, Any], folder: Path) -> Process:
-        """Raises Conflict, StorageError, Unavailable."""
-
-    def attach(self, folder: Path) -> Process | None: ...
-
-
-class _Pause(Exception):
-    """Somebody wants the run to pause."""
 
 
 class Drive:
@@ -73,6 +42,7 @@ class Drive:
 
     def __init__(
         self,
+        settings: Settings,
         trainer: Trainer,
         folders: RunFolders,
         shelf: LoraShelf,
@@ -84,6 +54,7 @@ class Drive:
         estimates: Estimates,
         free_memory: Callable[[], object],
     ) -> None:
+        self._settings = settings
         self._trainer = trainer
         self._folders = folders
         self._shelf = shelf
@@ -102,7 +73,7 @@ class Drive:
         kept = folder.note()
         note = kept or note_of(job, folder)
         try:
-            config = with_changes(payload["config"], note.settings)
+            config = self._now(with_changes(payload["config"], note.settings), note)
         except (KeyError, TypeError, ValidationError) as exc:
             raise InvalidInput(
                 "This task does not say how to train: another version of the app wrote it.",
@@ -114,35 +85,60 @@ class Drive:
         if process is not None:
             logger.info("The training '%s' was found again", note.name)
         else:
-            unseen = self._ended_unseen(folder, note)
-            if unseen is not None:
-                return self._settle(context, folder, note, config, unseen)
+            unseen = self.ended_unseen(folder, note)
+            if note.intent == "pause" and (unseen is None or unseen.kind == "cancelled"):
+                self._paused(job, folder, config)
+                return None
+            # One that the system ended, with all that ran, was not stopped by anybody: it goes on from what it saved.
+            if unseen is not None and (unseen.kind != "cancelled" or note.intent == "cancel"):
+                return self._settle(job, folder, note, config, unseen)
             try:
                 note, process = self._start(context, folder, note, config)
             except Cancelled:
-                raise
+                if not self._is_cancelled(job):
+                    raise
+                return self._settle(job, folder, folder.note() or note, config, Ended(kind="cancelled"))
             except DallaError as exc:
                 self._tell_failure(job, folder, note, exc.detail, exc.remedy, "start")
                 raise
-        follower = _Follower(context, folder, self._events, note, config)
+        follower = Follower(context, folder, self._events, note, config)
         try:
             ended = process.follow(follower.on_event, follower.check, offset=note.attempt_offset)
-        except _Pause:
-            ended = process.cancel(follower.tell)
-            if ended.kind != "done":
-                self._paused(job, folder, config)
-                return None
-        except Cancelled:
-            if not self._tasks.get(job.id).cancel_requested:
+        except (Pause, Cancelled) as wish:
+            if isinstance(wish, Cancelled) and not self._is_cancelled(job):
                 raise  # the app is closing: the trainer goes on, and the next start finds it again
             ended = process.cancel(follower.tell)
-        return self._settle(context, folder, folder.note() or note, config, ended)
+            if ended.kind != "done" and self._is_cancelled(job):
+                ended = ended.with_(kind="cancelled")
+            elif ended.kind == "cancelled":
+                self._paused(job, folder, config)
+                return None
+        return self._settle(job, folder, folder.note() or note, config, ended)
+
+    def settle_late(self, job: Job, folder: RunFolder, note: RunNote, ended: Ended) -> None:
+        """Do with a run whose task was cancelled while nobody looked after it as was asked. Raises StorageError."""
+        if ended.kind != "done":
+            ended = ended.with_(kind="cancelled")
+        try:
+            self._settle(job, folder, note, self._now(config_of(job, note.settings), note), ended)
+        except (Cancelled, UpstreamError) as exc:
+            logger.info("%s: %s", job.id, exc.detail)
+
+    def _now(self, config: TrainingConfig, note: RunNote) -> TrainingConfig:
+        model = self._files.models().get(note.base_model)
+        return in_place(config, note, self._settings, model.path if model is not None else None)
+
+    def _is_cancelled(self, job: Job) -> bool:
+        return self._tasks.get(job.id).cancel_requested
 
     # ------------------------------------------------------------ beginning
 
     def _start(
         self, context: Context, folder: RunFolder, note: RunNote, config: TrainingConfig
     ) -> tuple[RunNote, Process]:
+        # First, so that what somebody wants from now on (a pause, what is to be kept) stands over it.
+        begun = {"settled": False, "ended_kind": None, "attempt_offset": folder.events_size()}
+        note = folder.change_note(**begun) or folder.save_note(note.with_(**begun))
         context.progress(0, config.steps or 1, "Freeing memory")
         try:
             self._free_memory()
@@ -150,19 +146,17 @@ class Drive:
             logger.warning("Memory could not be freed before the training: %s", exc.detail)
         values = config.model_dump(mode="json")
         values |= {"run_folder": str(folder.path), "resume_from": str(folder.path) if can_go_on(folder) else None}
-        note = folder.save_note(
-            note.with_(intent=None, settled=False, ended_kind=None, attempt_offset=folder.events_size())
-        )
         context.progress(
             0, config.steps or 1, "Going on from the last checkpoint" if values["resume_from"] else "Starting"
         )
         return note, self._trainer.start(values, folder.path)
 
     @staticmethod
-    def _ended_unseen(folder: RunFolder, note: RunNote) -> Ended | None:
-        """Return the end that a trainer came to while no dashboard was there to see it."""
+    def ended_unseen(folder: RunFolder, note: RunNote) -> Ended | None:
+        """Return the end that a trainer came to while no dashboard was there to see it, or to note it in the task."""
         state = folder.state()
-        if note.settled or state.closing is None or state.closing_end <= note.attempt_offset:
+        dealt_with = note.settled and note.ended_kind != "done"  # a task that is done is not run again
+        if dealt_with or state.closing is None or state.closing_end <= note.attempt_offset:
             return None
         event = state.closing
         if event["event"] == "done":
@@ -177,9 +171,9 @@ class Drive:
     def _paused(self, job: Job, folder: RunFolder, config: TrainingConfig) -> None:
         """Leave the lane to others: the state is on disk, the trainer has ended, and nobody owns the job."""
         note = folder.change_note(intent=None, settled=True, ended_kind="paused")
-        step = folder.state().step
-        message = f"Paused at step {step}" if can_go_on(folder) else "Paused before its first checkpoint"
-        if self._tasks.get(job.id).cancel_requested and note is not None:  # stopped while it was pausing
+        step = state_step(folder)  # a trainer that had to be killed was further
+        message = f"Paused at step {step}" if step is not None else "Paused before its first checkpoint"
+        if self._is_cancelled(job) and note is not None:  # stopped while it was pausing
             raise Cancelled(self._stopped(folder, note, config))
         paused = self._tasks.transition(
             job.id, "paused", only_from={"running"}, owner=None, message=message, eta_seconds=None
@@ -190,14 +184,14 @@ class Drive:
                 logger.info("%s: %s", job.id, self._stopped(folder, note, config))
             paused = self._tasks.request_cancel(job.id)
         self._events.publish("task.updated", paused.public())
-        self._events.publish("training.progress", {"taskId": job.id, "event": "paused", "step": step})
+        self._events.publish("training.progress", {"taskId": job.id, "event": "paused", "step": step or 0})
 
     def _settle(
-        self, context: Context, folder: RunFolder, note: RunNote, config: TrainingConfig, ended: Ended
+        self, job: Job, folder: RunFolder, note: RunNote, config: TrainingConfig, ended: Ended
     ) -> dict[str, Any]:
         if ended.kind == "done":
             try:
-                result = self._done(context.job, folder, note, config, ended)
+                result = self._done(job, folder, note, config, ended)
             except DallaError as exc:
                 ended = Ended(kind="verification", detail=exc.detail, remedy=exc.remedy, event=ended.event)
             else:
@@ -205,8 +199,8 @@ class Drive:
                 return result
         folder.change_note(settled=True, intent=None, ended_kind=ended.kind)
         if ended.kind == "cancelled":
-            raise Cancelled(self._stopped(folder, note, config))
-        raise self._failed(context.job, folder, note, ended)
+            raise Cancelled(self._stopped(folder, note, config, ended))
+        raise self._failed(job, folder, note, ended)
 
     def _done(self, job: Job, folder: RunFolder, note: RunNote, config: TrainingConfig, ended: Ended) -> dict[str, Any]:
         """Record the LoRA, give it to its character, tell. Raises DallaError when the file is not there."""
@@ -230,7 +224,7 @@ class Drive:
         )
         attached, notes = self.attach(name, note, config)
         state = folder.state()
-        self._learn(folder, config)
+        self._learn(folder, note, config)
         validation = [v for v in state.validations if isinstance(v.get("loss"), int | float)]
         result = {
             "lora": name,
@@ -305,17 +299,21 @@ class Drive:
             f"({family}, the LoRA is {config.family})."
         )
 
-    def _learn(self, folder: RunFolder, config: TrainingConfig) -> None:
+    def _learn(self, folder: RunFolder, note: RunNote, config: TrainingConfig) -> None:
         state = folder.state()
         start = state.ready.get("prepareSeconds")
         start = float(start) if isinstance(start, int | float) else None
+        model = self._files.models().get(note.base_model)
+        native = native_size(config.family or "sd15", model.info.native_size if model is not None else None)
         with contextlib.suppress(DallaError, KeyError):
-            self._estimates.learn(config, native_of(self._files, config), state, start_seconds=start)
+            self._estimates.learn(config, native, state, start_seconds=start)
 
-    def _stopped(self, folder: RunFolder, note: RunNote, config: TrainingConfig) -> str:
+    def _stopped(self, folder: RunFolder, note: RunNote, config: TrainingConfig, ended: Ended | None = None) -> str:
         """Do with the checkpoints of a stopped run as was asked; return the sentence that tells."""
         step = folder.state().step
         sentence = f"The training was stopped at step {step}."
+        if ended is not None and ended.event.get("event") == "error":
+            sentence += f" Its last steps could not be saved: {ended.detail}"
         if note.keep == "nothing":
             shutil.rmtree(folder.path / "checkpoints", ignore_errors=True)
             return f"{sentence} Its checkpoints were deleted."
@@ -378,89 +376,6 @@ class Drive:
         told = {"taskId": job.id, "name": note.name, "characterId": note.character_id, "detail": detail}
         self._notices.emit("training.failed", {**told, "remedy": remedy, "cause": cause, "step": step})
         self._events.publish("training.progress", {"taskId": job.id, "event": "failed", "step": step})
-
-
-class _Follower:
-    """Turns events into the job's progress and into news for the pages."""
-
-    def __init__(
-        self, context: Context, folder: RunFolder, events: EventBus, note: RunNote, config: TrainingConfig
-    ) -> None:
-        self._context = context
-        self._folder = folder
-        self._events = events
-        self._note = note
-        self._total = config.steps or 1
-        self._done = 0
-        self._message = ""
-        self._news = False
-        self._told = 0.0
-        self._looked = 0.0
-        self._again: float | None = None
-
-    def on_event(self, event: dict[str, Any]) -> None:
-        """Take an event in; `check` hands it on, because that may raise."""
-        self.tell(event)
-        match event["event"]:
-            case "phase":
-                self._message = str(event.get("detail") or event.get("name") or "").strip()[:300]
-            case "ready":
-                self._total = int(event.get("steps") or self._total)
-                self._message = "Training"
-            case "step":
-                self._done = int(event.get("step") or self._done)
-                loss = event.get("loss")
-                self._message = f"Step {self._done} of {self._total}"
-                if isinstance(loss, int | float):
-                    self._message += f" · loss {loss:.4f}"
-            case "resumed":
-                self._done = int(event.get("step") or 0)
-                self._message = f"Going on from step {self._done}"
-            case "ladder" | "warning":
-                self._message = str(event.get("detail") or self._message)[:300]
-            case "sample":
-                self._show(event)
-        self._news = True
-
-    def tell(self, event: dict[str, Any]) -> None:
-        """Publish the event to the pages; steps not more often than they can be seen."""
-        if event["event"] == "step":
-            now = time.monotonic()
-            if now - self._told < TELL_SECONDS:
-                return
-            self._told = now
-        shown = {key: value for key, value in event.items() if key not in ("file", "report", "perPicture")}
-        self._events.publish(
-            "training.progress", {"taskId": self._context.job.id, "totalSteps": self._total, "name": self._note.name, **shown}
-        )  # fmt: skip
-
-    def check(self) -> None:
-        """Save progress; raise Cancelled or _Pause when somebody wants that."""
-        now = time.monotonic()
-        if self._news or (self._again is not None and now > self._again):
-            # Once more after the last news: the queue saves only so often, and a long step may follow.
-            self._again = now + 1.2 * TELL_SECONDS if self._news else None
-            self._news = False
-            self._context.progress(self._done, max(self._total, self._done), self._message)
-        else:
-            self._context.check_cancelled()
-        if now - self._looked > TELL_SECONDS:
-            self._looked = now
-            note = self._folder.note()
-            if note is not None and note.intent == "pause":
-                raise _Pause
-
-    def _show(self, event: dict[str, Any]) -> None:
-        with contextlib.suppress(DallaError, OSError, KeyError, TypeError):
-            path = self._folder.inside(event["file"])
-            self._context.preview(path.read_bytes(), "image/png" if path.suffix == ".png" else "image/jpeg")
-
-
-def native_of(files: LocalFiles, config: TrainingConfig) -> int:
-    """Return the native size in px of the model a config trains on."""
-    path = Path(config.base_model)
-    said = next((m.info.native_size for m in files.models().values() if Path(m.path) == path), None)
-    return native_size(config.family or "sd15", said)
 
 
 def run_page(task_id: str) -> str:

@@ -186,6 +186,7 @@ class Estimates:
         exact = [r for r in rows if _is(r, wanted)]
         if exact:
             needed, basis = float(exact[-1]["memoryBytes"]), "measured"
+            needed += 0 if device == "cpu" else OVERHEAD  # what a card's driver takes is not in what PyTorch counts
         sample = self._machine()
         on = "ram" if device == "cpu" else "gpu"
         total = sample.get("memoryTotal") if on == "ram" else sample.get("gpuMemoryTotal")

@@ -65,11 +65,11 @@ class TrainWish:
         return {key: value for key, value in values.items() if value is not None}
 
     def _stored_params(self) -> dict[str, Any]:
-        """Return the settings with the class pictures' folder by its name: no path of this machine is kept."""
-        return {
-            k: Path(v).name if to_snake(k) == "prior_folder" and isinstance(v, str) else v
-            for k, v in self.params.items()
-        }
+        """Return the settings as understood ("8" is 8), the class pictures' folder by its name: no path is kept."""
+        params = checked_params(self.params)
+        least = {"name": "", "base_model": "", "dataset_folder": ""}
+        said = TrainingConfig.model_validate({**least, **params}).to_json(include=set(params), exclude_unset=True)
+        return said | ({"priorFolder": Path(said["priorFolder"]).name} if said.get("priorFolder") else {})
 
 
 @dataclass

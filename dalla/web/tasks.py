@@ -97,7 +97,10 @@ def cancel_task(path: IdPath):
 @idempotent()
 def retry_task(path: IdPath):
     _allowed(path.id)
-    return _answer(services().jobs.retry(path.id)), 202, {}
+    job, training = services().jobs.get(path.id), services().training
+    # A training keeps notes of its own, of what was wanted when it was stopped: they start afresh as well.
+    again = training.resume if job.kind == training.KIND and job.finished else services().jobs.retry
+    return _answer(again(path.id)), 202, {}
 
 
 @bp.post("/<id>/next", summary="Put a waiting task before all others of its queue")

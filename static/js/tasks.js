@@ -32,10 +32,11 @@ export class TaskBook {
     this.keep = keep;
   }
 
-  /** Take a task as the server tells it. A finished task never becomes unfinished by a late message of the same attempt. */
+  /** Take a task as the server tells it. A late answer, of an attempt before or from before the end of this one, changes nothing. */
   update(task) {
     const id = taskId(task);
     const known = this.#tasks.get(id);
+    if (known && task.attempt < known.attempt) return known; // asked while it still waited, answered when it had begun or ended
     if (known && isFinished(known) && !isFinished(task) && (task.attempt ?? 0) <= (known.attempt ?? 0) && task.status === "running")
       return known;
     const merged = { ...known, ...task, taskId: id };

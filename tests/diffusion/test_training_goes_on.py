@@ -214,6 +214,22 @@ def test_a_run_goes_on_without_its_best_checkpoint(
     assert "lowest at step 3" in reason and "At step 2 it was lower" in reason
 
 
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_average_that_goes_on_leaves_the_best_as_it_was(
+    model: Path, pictures: Path, tmp_path: Path, readings: list[float], lost: bool
+) -> None:
+    options: dict[str, Any] = {"steps": 5, "validation": EVERY, "ema": True}
+    readings += [0.9, 0.2, 0.4] if lost else [0.9, 0.6, 0.4]
+    stopped_at(2, model, pictures, tmp_path, **options)
+    run = tmp_path / "run"
+    if lost:  # then the best is what the run goes on from
+        shutil.rmtree(checkpoints.folder_of(run, 1))
+    [best] = checkpoints.folder_of(run, 2).glob("*.safetensors")
+    readings += [0.9, 0.6, 0.7, 0.8]
+    ran = train(model, pictures, tmp_path, resume_from=str(run), **options)
+    assert ran.code == 0 and ran.last["step"] == 2 and same(ran.lora, best)
+
+
 def test_without_any_reading_of_its_own_the_next_one_is_the_best(
     model: Path, pictures: Path, tmp_path: Path, readings: list[float]
 ) -> None:

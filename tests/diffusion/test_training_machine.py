@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,11 +14,15 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
 
+from dalla.diffusion import hardware  # noqa: E402
 from dalla.diffusion.families import family  # noqa: E402
 from dalla.diffusion.training import parallel, setup  # noqa: E402
 from dalla.errors import InvalidInput, NotConfigured  # noqa: E402
+from tests.conftest import free_port  # noqa: E402
 from tests.diffusion import character, tiny  # noqa: E402
 from tests.diffusion.training_kit import Ran, config, train  # noqa: E402
+
+ROOT = Path(__file__).parents[2]
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
@@ -139,6 +145,18 @@ def test_several_processes_share_an_epoch(
     assert setup.prepare(wish, lambda *a, **k: None).config.steps == 6
 
 
+def test_several_processes_share_a_presets_pictures(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = tiny.save("sdxl", tmp_path)
+    wish = config(large, pictures, tmp_path, steps=None, batch_size=2, processes=8)
+    alone = setup.prepare(wish, lambda *a, **k: None).config
+    assert (alone.steps, alone.processes) == (400, 1)  # 800 pictures at least; what counts is who really trains
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    shared = setup.prepare(wish, lambda *a, **k: None).config
+    assert (shared.steps, shared.processes) == (100, 4)
+
+
 @pytest.mark.parametrize(
     ("cuda", "nccl", "backend"), [(True, True, "cpu:gloo,cuda:nccl"), (True, False, "gloo"), (False, True, "gloo")]
 )
@@ -154,6 +172,79 @@ def test_flags_travel_in_main_memory_and_gradients_where_they_are(
         broadcast=lambda flags, source: None,
     )  # fmt: skip
     monkeypatch.setattr(torch, "distributed", fake)
+    reduced: list[Any] = []
+    monkeypatch.setattr(fake, "all_reduce", reduced.append, raising=False)
+    monkeypatch.setattr(torch, "zeros", lambda *size, device: (size, device))
+    parallel.Processes("cuda")
+    assert reduced == ([((1,), "cuda")] if nccl and cuda else [])  # NCCL takes its memory before the first step does
+    begun.clear()
     processes = parallel.Processes()
     assert begun == [((backend,), {"timeout": parallel.PATIENCE})] and parallel.PATIENCE.total_seconds() >= 12 * 3600
     assert processes.agree({"save"}, ("cancel", "save")) == {"save"}
+
+
+ALONE = """
+import sys, torch
+from dalla.diffusion.training.errors import OutOfMemory
+from dalla.diffusion.training.parallel import Processes
+
+processes = Processes()
+assert processes.together(lambda: processes.rank) == processes.rank
+
+def work():
+    if processes.rank == 1:
+        raise {problem}
+    return "done"
+
+try:
+    processes.together(work)
+except Exception as exc:
+    print(type(exc).__name__, "|", exc)
+"""
+
+
+@pytest.mark.parametrize(
+    ("problem", "there", "here"),
+    [
+        ('OutOfMemory(4, "CUDA out of memory. Tried", 512)', "OutOfMemory | Memory ran out at step 5, also with",
+         "MemoryError | in process 2 of 2: CUDA out of memory. Tried"),
+        ('ValueError("a picture is gone")', "ValueError | a picture is gone",
+         "RuntimeError | in process 2 of 2: a picture is gone"),
+    ],
+)  # fmt: skip
+def test_what_fails_in_one_process_fails_in_all(problem: str, there: str, here: str) -> None:
+    shared = {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE.replace("{problem}", problem)], cwd=ROOT, stdout=subprocess.PIPE,
+            env={**os.environ, **shared, "RANK": str(rank)}, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=120)[0] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
+    assert said[0].startswith(here) and said[1].startswith(there)
+
+
+def test_memory_that_ran_out_in_another_process_is_told_as_such(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(self: parallel.Processes, work: Any) -> Any:
+        if work.__name__ == "_gradients_with_ladder":
+            raise MemoryError("in process 2 of 2: CUDA out of memory")
+        return work()
+
+    monkeypatch.setattr(parallel.Processes, "together", elsewhere)
+    ran = train(model, pictures, tmp_path)
+    assert ran.code == 3 and ran.last["code"] == "out_of_memory"
+    assert "at step 1" in ran.last["detail"] and "in process 2 of 2" in ran.last["detail"]
+
+
+@pytest.mark.parametrize("status", ["CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"])
+def test_libraries_of_the_card_that_get_no_memory_are_out_of_memory(status: str) -> None:
+    assert hardware.out_of_memory(RuntimeError(f"CUDA error: {status} when calling `cublasCreate(handle)`"))
+    assert not hardware.out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"))

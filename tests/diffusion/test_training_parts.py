@@ -7,6 +7,7 @@ move, captions of other pictures, caches that outlive their picture.
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -205,6 +206,20 @@ def test_pictures_set_aside_are_not_copies_of_trained_ones() -> None:
     assert dataset.hold_out(rows, 2, 5) == dataset.hold_out(rows, 2, 5)
 
 
+def test_a_copy_of_a_copy_is_not_set_aside_either(tmp_path: Path) -> None:
+    for number in range(4):
+        write_noise(tmp_path / f"{number}.png", number)
+    Image.open(tmp_path / "0.png").save(tmp_path / "like-0.bmp")
+    shutil.copy(tmp_path / "like-0.bmp", tmp_path / "like-0-again.bmp")
+    shutil.copy(tmp_path / "0.png", tmp_path / "zero.png")
+    found = training_set.scan(tmp_path, resolution=64, bucket_step=16).pictures
+    twins = {p.file: p.duplicate_of for p in found if p.duplicate_of}
+    assert twins == {"like-0-again.bmp": "0.png", "like-0.bmp": "like-0-again.bmp", "zero.png": "0.png"}
+    for seed in range(10):
+        train_rows, held = dataset.hold_out(found, 4, seed)
+        assert sorted(p.file for p in held) == ["1.png", "2.png", "3.png"] and len(train_rows) == 4
+
+
 def test_every_latent_meets_its_own_caption(
     model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,6 +317,24 @@ def test_prompts_with_and_without_the_trigger_word() -> None:
         assert [(p.prompt, p.with_trigger) for p in alone] == [("luna", True), (second, False)]
     assert without_word("a lunatic, luna", "luna") == "a lunatic"
     assert swap("luna, smiling", settings) == "woman, smiling" and swap("luna, a woman", settings) == "a woman"
+
+
+@pytest.mark.parametrize(
+    ("caption", "swapped"),
+    [
+        ("luna is sitting on a bench", "woman is sitting on a bench"),
+        ("a photo of Luna, smiling", "a photo of woman, smiling"),
+        ("smiling, luna, a lunatic", "smiling, woman, a lunatic"),
+        ("luna", "woman"), ("", "woman"), ("a bench", "woman, a bench"),
+        ("luna_2, smiling", "woman, luna_2, smiling"),
+        ("luna the woman on a bench", "the woman on a bench"),
+    ],
+)  # fmt: skip
+def test_the_class_word_stands_where_the_trigger_word_was(caption: str, swapped: str) -> None:
+    settings = TrainingConfig(name="a", base_model="b", dataset_folder="c", trigger_word="luna", class_word="woman")
+    assert swap(caption, settings) == swapped
+    assert swap("a photo of luna", settings.with_(class_word=r"\1")) == r"a photo of \1"  # no pattern, only a word
+    assert swap(caption, settings.with_(trigger_word="")) == caption
 
 
 # ---------------------------------------------------------------- layers and optimizers

@@ -58,6 +58,20 @@ def test_what_decides_a_run_and_was_changed_is_told(model: Path, pictures: Path,
     assert ran.code == 0 and "batchSize 2 to 1" in changed and "seed 0 to 7" in changed
 
 
+def test_an_average_that_is_switched_on_later_is_one_of_what_was_learned(
+    model: Path, pictures: Path, tmp_path: Path
+) -> None:
+    stopped_at(2, model, pictures, tmp_path, steps=3, ema=False)
+    before = checkpoints.load(tmp_path / "run")[1]["values"]
+    ran = train(model, pictures, tmp_path, steps=3, ema=True, resume_from=str(tmp_path / "run"))
+    assert ran.code == 0 and "ema False to True" in told(ran, "changed")[0]
+    state = checkpoints.load(tmp_path / "run")[1]
+    share = 4 / 13  # of what it was, after three steps (adapters.Average)
+    assert any(before[name].any() for name in before if ".lora_B" in name)
+    for name, value in state["average"].items():
+        assert torch.allclose(value, before[name].lerp(state["values"][name], 1 - share), atol=1e-6), name
+
+
 def test_readings_of_other_questions_are_not_compared(model: Path, pictures: Path, tmp_path: Path) -> None:
     before = {"count": 1, "every": 1, "noises": 2}
     stopped_at(2, model, pictures, tmp_path, steps=4, validation=before)

@@ -270,7 +270,10 @@ def test_a_training_starts_and_is_stopped(page: Any, world: World) -> None:
     expect(page.locator(".lo-head .badge")).to_have_text("Stopped", timeout=60_000)
     expect(page.get_by_role("button", name="Clone")).to_be_visible()
     page.get_by_role("tab", name="Runs").click()
-    expect(page.locator(".lo-run").filter(has_text="stopped")).to_contain_text("Stopped")
+    expect(page).to_have_url(re.compile("tab=runs"))
+    row = page.locator("#lo-runs .lo-run").filter(has_text="stopped")
+    expect(row).to_be_visible()
+    expect(row).to_contain_text("Stopped")
 
 
 # ---------------------------------------------------------------- a run

@@ -44,6 +44,29 @@ def test_a_waiting_run_is_moved_to_the_front(page: Any, world: World) -> None:
     assert asked == [f"POST /tasks/{SECOND}/next"]
 
 
+def test_a_run_that_waits_to_go_on_asks_what_is_kept(page: Any, world: World) -> None:
+    pretend = Pretend(page, run_of(status="queued", ahead=1, actions=["next", "cancel"]))
+    page.goto(f"/lora.html?run={ID}")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Cancel luna-2?")
+    expect(dialog).to_contain_text("It waits to go on at step 60 of 100.")
+    dialog.get_by_text("Keep nothing").click()
+    dialog.get_by_role("button", name="Cancel it").click()
+    expect(page.locator(".toast")).to_contain_text("Cancelled")
+    assert pretend.asked == [("POST", "/cancel", {"keep": "nothing"})]
+
+
+def test_a_run_that_has_not_begun_is_cancelled_without_a_choice(page: Any, world: World) -> None:
+    pretend = Pretend(page, run_of(status="queued", step=0, ahead=1, canResume=False, actions=["next", "cancel"]))
+    page.goto(f"/lora.html?run={ID}")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    dialog = page.get_by_role("dialog", name="Cancel luna-2?")
+    expect(dialog).to_contain_text("It has not begun yet.")
+    dialog.get_by_role("button", name="Cancel it").click()
+    expect(page.locator(".toast")).to_contain_text("Cancelled")
+    assert pretend.asked == [("POST", "/cancel", {"keep": "checkpoints"})]
+
+
 def test_what_came_out_is_shown_before_the_figures_and_drawn_with(page: Any, world: World) -> None:
     ended = {"status": "completed", "lora": "luna-2", "result": {"step": 50}, "actions": ["clone", "delete"]}
     Pretend(page, run_of(**ended, characterId=world.luna["id"]))

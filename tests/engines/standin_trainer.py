@@ -2,7 +2,8 @@
 
 `python standin_trainer.py --config <run>/config.json`. What it does is said by the JSON in the environment
 variable STANDIN: steps, hold (step at which it waits for the file `go`), end (done | error | crash | silent_exit |
-lying), deaf (ignores cancel), code, detail, exit, per (seconds a step takes), early_hold (before the first event).
+lying), deaf (ignores cancel), code, detail, exit, per (seconds a step takes), early_hold (before the first event),
+busy (seconds it computes before it stops), full (the disk, when it saves what it is asked to stop with).
 """
 
 from __future__ import annotations
@@ -131,6 +132,12 @@ class StandIn:
             if self.step == how.get("hold"):
                 self.wait_for("go")
             if self.cancelled():
+                until = time.monotonic() + how.get("busy", 0.0)
+                while time.monotonic() < until:
+                    pass
+                if how.get("full"):
+                    self.say("error", code="storage", detail="There is no space left on the disk.", remedy="Free some.")
+                    return 1
                 kept = self.checkpoint()
                 self.say("cancelled", step=self.step, kept=kept)
                 return 130

@@ -149,6 +149,39 @@ def test_a_trainer_that_does_not_listen_is_killed(tmp_path, folder):
     assert not process.is_alive and not lock_is_held(folder / "run.lock")
 
 
+def stopped_at(process, events, step):
+    """Follow up to a step, then cancel; return the end."""
+
+    def check():
+        if any(e.get("step") == step for e in events.all if e["event"] == "step"):
+            raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        process.follow(events, check)
+    return process.cancel(events)
+
+
+def test_a_trainer_in_a_long_step_is_given_the_time_to_save(tmp_path, folder):
+    """It says nothing while it computes, but it does compute."""
+    process = make({"hold": 3, "busy": 4}, cancel_seconds=2, term_seconds=0.2).start(config(tmp_path, folder), folder)
+    end = stopped_at(process, Events(), 3)
+    assert (end.kind, end.exit_code) == ("cancelled", 130)
+    assert (folder / "checkpoints" / "000003" / "state.pt").is_file()
+
+
+def test_a_trainer_that_computes_for_ever_is_killed_all_the_same(tmp_path, folder):
+    patience = {"cancel_seconds": 0.2, "busy_seconds": 2, "term_seconds": 0.2}
+    process = make({"hold": 1, "busy": 300}, **patience).start(config(tmp_path, folder), folder)
+    end = stopped_at(process, Events(), 1)
+    assert (end.kind, end.exit_code) == ("cancelled", -signal.SIGKILL)
+
+
+def test_a_stop_that_fails_to_save_says_so(tmp_path, folder):
+    process = make({"hold": 3, "full": True}).start(config(tmp_path, folder), folder)
+    end = stopped_at(process, Events(), 3)
+    assert (end.kind, end.detail, end.remedy) == ("disk_full", "There is no space left on the disk.", "Free some.")
+
+
 @pytest.mark.parametrize(
     ("how", "kind", "words"),
     [
@@ -396,3 +429,6 @@ def test_a_finished_run_is_done_whatever_was_wanted():
     assert how_it_ended({"event": "done"}, 0, [], "cancelled").kind == "done"
     assert how_it_ended({}, -9, [], "cancelled").kind == "cancelled"
     assert how_it_ended({}, 0, []).kind == "failed"
+    last = {"event": "error", "code": "non_finite", "detail": "Not a number."}
+    assert how_it_ended(last, 4, [], "cancelled").kind == "non_finite"
+    assert how_it_ended(last, -9, [], "silent").detail == "Not a number."

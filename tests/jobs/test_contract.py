@@ -333,6 +333,65 @@ def test_kill_9_in_the_middle_leaves_nothing_running_for_ever(tmp_path):
     library.close()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="exec makes a new process there")
+def test_a_program_that_replaces_itself_takes_up_what_it_had_not_waited_for(tmp_path):
+    """Restart keeps the process id and its start: the work of before is nevertheless nobody's any more."""
+    program = textwrap.dedent("""
+        import os, sys, threading
+        from dalla.events import EventBus
+        from dalla.jobs.local import LocalQueue, this_process
+        from dalla.stores.library import Library
+        from dalla.stores.tasks import SqlTasks
+        database, *before = sys.argv[1:]
+        queue = LocalQueue(SqlTasks(Library.open(database)), EventBus())
+        begun = threading.Event()
+        def work(ctx, p):
+            begun.set()
+            return {"ok": True} if before else threading.Event().wait()
+        queue.register("draw", work, lane="gpu", restartable=True)
+        queue.start()
+        if before:
+            job = queue.wait(before[0], 60)
+            same = this_process().split("-")[:-1] == before[1].split("-")[:-1]
+            print(job.status, job.attempt, job.crashes, same, flush=True)
+        else:
+            id = queue.submit("draw", {}).id
+            assert begun.wait(60)
+            queue.stop(timeout=0)
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], id, this_process()])
+    """)
+    root = Path(__file__).parent.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "dalla.db")],
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        timeout=120,
+    )
+    assert done.stdout.decode().split() == ["completed", "2", "0", "True"]
+
+
+def test_two_queues_of_one_program_leave_each_others_work_alone(tasks, make):
+    go, begun = threading.Event(), threading.Event()
+
+    def work(ctx, p):
+        begun.set()
+        return {"ok": go.wait(20)}
+
+    queues = [make(tasks, EventBus()) for _ in range(2)]
+    for queue in queues:
+        queue.register("draw", work, lane="gpu", restartable=True)
+    queues[0].start()
+    job = queues[0].submit("draw", {})
+    assert begun.wait(10)
+    queues[1].start()
+    assert queues[1].sweep() == 0 and tasks.get(job.id).status == "running"
+    go.set()
+    assert queues[0].wait(job.id, 10).status == "completed" and tasks.get(job.id).attempt == 1
+    for queue in queues:
+        queue.stop()
+
+
 def test_the_end_is_saved_later_when_the_disk_refuses_now(queue, tasks, monkeypatch):
     from dalla.errors import StorageError
 

@@ -14,6 +14,17 @@ test("a snapshot names the tasks that ended meanwhile", () => {
   assert.deepEqual(book.snapshot([task("b", "running")]), ["a"]);
   assert.equal(book.get("b").status, "running");
 });
+test("an answer from before a task was begun does not put it back among those that wait", () => {
+  const book = new TaskBook();
+  assert.equal(book.update(task("a", "queued", { attempt: 0 })).status, "queued");
+  book.update(task("a", "completed"));
+  assert.equal(book.update(task("a", "queued", { attempt: 0 })).status, "completed");
+  assert.equal(book.update(task("a", "queued")).status, "queued", "started again: it waits with the attempt it had");
+  book.update(task("a", "running", { attempt: 2 }));
+  assert.equal(book.update(task("a", "failed")).status, "running");
+  assert.equal(book.update({ taskId: "a", message: "told in part" }).status, "running");
+});
+
 test("a late progress message does not revive a finished task, a retry does", () => {
   const book = new TaskBook();
   book.update(task("a", "completed", { finishedAt: "2026-01-01T00:00:00Z" }));

@@ -101,6 +101,8 @@ test("what is wrong in the JSON is named, and nothing is taken then", () => {
   const found = p.fromText(JSON.stringify({ params: { rank: 0, nonsense: 1, optimizer: "magic", ema: "yes", samplePrompts: "one", preset: "huge" }, name: 7 }));
   assert.equal(found.wish, undefined);
   assert.equal(found.problems.length, 7);
+  assert.deepEqual(p.fromText('{"name": "luna", "params": {"preset": "quick", "rank": "8", "steps": 40}}').valid, { name: "luna", params: { preset: "quick", steps: 40 } });
+  assert.deepEqual(p.fromText("{").valid?.params, undefined);
   assert.ok(found.problems.some((line) => line.includes('"nonsense"')));
   assert.equal(p.fromText('{"__proto__": {"x": 1}, "params": {}}').problems.length, 1);
 });
@@ -134,10 +136,25 @@ test("states of a run tell what is meant", () => {
   assert.equal(run({ stopping: true }).label, "Stopping");
   assert.equal(run({ pausing: true }).label, "Pausing");
   assert.equal(run({ stale: true }).status, "warning");
-  assert.equal(run({ step: 0, phase: "load" }).text, "Loading the model");
+  assert.equal(run({ step: 0, phase: "model" }).text, "Loading the model");
   assert.equal(w.stateOf({ status: "cancelled" }).label, "Stopped");
   assert.equal(actLabel("resume", { status: "running" }), "Do not pause");
   assert.equal(actLabel("cancel", { status: "queued" }), "Cancel");
+});
+
+test("a run that measures and saves, or loads again after a resume, does not say that it trains", () => {
+  const told = (values) => {
+    const run = { status: "running", step: 60, totalSteps: 100, etaSeconds: 7, message: "Step 60 of 100", ...values };
+    return [w.stageOf(run), w.stateOf(run).label, w.stateOf(run).text, w.progressLine(run).includes("left")];
+  };
+  for (const phase of ["place", "resumed", null]) assert.deepEqual(told({ phase }), ["train", "Training", "", true]);
+  assert.deepEqual(told({ phase: "report" }), ["end", "Finishing", "Measuring what was learned", false]);
+  assert.deepEqual(told({ phase: "saving" }), ["end", "Finishing", "Writing and checking the LoRA", false]);
+  for (const [phase, text] of [["pictures", "Reading the pictures"], ["model", "Loading the model"], ["latents", "Preparing the pictures"], ["texts", "Encoding the captions"]]) assert.deepEqual(told({ phase }), ["start", "Starting", text, false]);
+  const before = { phase: "report", startedAt: "2026-11-21T12:00:00.000Z", lastSignAt: "2026-11-20T12:00:00.000Z", stale: true };
+  assert.deepEqual(told(before), ["start", "Starting", "The trainer is starting. That takes up to a minute.", false], "what is known is of the attempt before");
+  assert.equal(told({ ...before, lastSignAt: "2026-11-21T12:00:01.000Z" })[1], "No sign of life");
+  assert.equal(told({ phase: "report", pausing: true })[1], "Pausing");
 });
 
 test("a run that did not end well says why and what to try", () => {
@@ -324,6 +341,18 @@ test("samples are promised only where they will be drawn", () => {
   assert.doesNotMatch(noneYet(true, 0), /before the training|quarter/);
   assert.match(noneYet(true, 0), /Sample now/);
   assert.match(noneYet(false, 0), /No sample pictures were drawn/);
+});
+
+test("a text that is no value keeps standing in its field, others follow the wish", () => {
+  const field = (name, value) => ({ name: `params.${name}`, value });
+  const elements = Object.fromEntries([field("rank", "0"), field("steps", "7")].map((el) => [el.name, el]));
+  globalThis.document = { activeElement: null };
+  try {
+    f.fillParams({ elements, querySelectorAll: () => [] }, { params: { rank: 6, steps: 10 } }, new Map([["params.rank", "At least 1."]]));
+  } finally {
+    delete globalThis.document;
+  }
+  assert.deepEqual([elements["params.rank"].value, elements["params.steps"].value], ["0", "10"]);
 });
 
 test("a note is no warning, and stands under its field", () => {

@@ -105,9 +105,34 @@ def test_steps_follow_pictures_and_batch_within_limits():
     assert steps_for(preset, 500, 4) == 500
 
 
+def test_each_picture_is_shown_as_often_on_several_cards():
+    def shown(**changes):
+        done = config(preset="balanced", **changes).complete("sd15", 24)
+        return done.steps * done.batch_size * done.gradient_accumulation * done.processes
+
+    assert shown() == shown(processes=4) == shown(processes=2, gradient_accumulation=3) == 100 * 24
+    assert config(steps=70, processes=4).complete("sd15", 24).steps == 70  # as said
+    assert config(processes=4).complete("sd15", 24, native_size=128).steps == 250  # a number of the preset's own
+
+
 def test_prodigy_gets_a_factor_instead_of_a_rate():
     assert config(optimizer="prodigy").complete("flux", 10).learning_rate == 1.0
     assert config(optimizer="prodigy", learning_rate=0.5).complete("flux", 10).learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rates", "text_encoder"),
+    [
+        ({}, 1.0), ({"learning_rate": 1.0}, 1.0), ({"learning_rate": 0.5}, 0.5),
+        ({"text_encoder_learning_rate": 0.2}, 0.2), ({"learning_rate": 0.5, "text_encoder_learning_rate": 0.2}, 0.2),
+    ],
+)  # fmt: skip
+def test_prodigys_factor_is_the_text_encoders_too(rates, text_encoder):
+    done = config(optimizer="prodigy", train_text_encoder=True, **rates).complete("sd15", 10)
+    assert done.text_encoder_learning_rate == text_encoder
+    assert done.learning_rate == rates.get("learning_rate", 1.0)
+    adamw = config(train_text_encoder=True, learning_rate=2e-4).complete("sd15", 10)
+    assert adamw.text_encoder_learning_rate == 5e-5
 
 
 def test_epochs_are_left_for_the_set_to_turn_into_steps():

@@ -103,6 +103,17 @@ def test_a_whole_path_of_class_pictures_is_taken_back_and_never_shown(world: Any
         assert [error["field"] for error in caught.value.errors] == ["params.priorFolder"]
 
 
+def test_a_wish_is_kept_as_it_was_understood(world: Any) -> None:
+    """A form that is filled from it again knows numbers and switches, not the texts that somebody may send for them."""
+    sent = {"preset": "quick", "rank": "4", "learning_rate": "1e-3", "steps": 8.0, "useDora": 1, "convRank": None}
+    params = {**sent, "ema": "false", "validation": {"count": "0"}}
+    id = world.training.start(TrainWish(training_data=world.pictures(), params=params)).id
+    kept = world.training.public(world.training.job(id), full=True)["request"]["params"]
+    said = {"preset": "quick", "rank": 4, "learningRate": 0.001, "steps": 8, "useDora": True, "ema": False}
+    assert kept == {**said, "validation": {"count": 0}}
+    assert [type(kept[key]) for key in ("rank", "steps", "useDora", "ema")] == [int, int, bool, bool]
+
+
 def test_the_trigger_word_of_the_captions_is_taken_before_one_is_made_up(world: Any) -> None:
     captions = {f"p{n}": f"mira_v1, a woman, pose {n}" for n in range(3)}
     own = world.training.estimate(TrainWish(training_data=world.pictures("own", **captions)))

@@ -126,3 +126,35 @@ def test_the_trash_gives_back_what_it_took(tmp_path):
         trash.restore(id)
     trash.put("thing", [a])
     assert trash.purge(1) == 0 and trash.purge(-1) == 1 and trash.all() == []
+
+
+def test_what_was_moved_meanwhile_comes_back_to_where_its_kind_lies_now(tmp_path):
+    home = tmp_path / "old"
+    (home / "luna").mkdir(parents=True)
+    (home / "luna" / "a.png").write_text("picture")
+    (tmp_path / "elsewhere.png").write_text("other")
+    (tmp_path / "link").symlink_to(home, target_is_directory=True)
+    trash = FileTrash(tmp_path / "data", "training_data", lambda: home)
+    inside = trash.put("luna/a.png", [home.resolve() / "luna" / "a.png"])
+    outside = trash.put("elsewhere.png", [tmp_path / "elsewhere.png"])
+    before = FileTrash(tmp_path / "data", "training_data")
+    (home / "luna" / "b.png").write_text("older")
+    older = before.put("luna/b.png", [home / "luna" / "b.png"])  # does not say what it was below
+    spelled = tmp_path / "link"
+    through = FileTrash(tmp_path / "data", "training_data", lambda: spelled)
+    (home / "c.png").write_text("linked")
+    linked = through.put("c.png", [spelled.resolve() / "c.png"])
+    home.rename(tmp_path / "new")
+    home = spelled = tmp_path / "new"
+    trash.restore(inside)
+    through.restore(linked)
+    assert (home / "luna" / "a.png").read_text() == "picture" and (home / "c.png").read_text() == "linked"
+    assert not (tmp_path / "old").exists()
+    trash.restore(outside)
+    assert (tmp_path / "elsewhere.png").read_text() == "other"
+    trash.restore(older)
+    assert (tmp_path / "old" / "luna" / "b.png").read_text() == "older"
+    again = trash.put("luna/a.png", [home / "luna" / "a.png"])
+    (home / "luna" / "a.png").write_text("new one")
+    with pytest.raises(Conflict):
+        trash.restore(again)

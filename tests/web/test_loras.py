@@ -53,3 +53,12 @@ def test_what_cannot_be_converted_is_said(client: Any, world: Any) -> None:  # n
     answer = client.get("/api/loras/loha/file?format=peft")
     assert answer.status_code == 422 and "hada" in answer.json["detail"] and answer.json["remedy"]
     assert client.get("/api/loras/none/file?format=peft").status_code == 404
+
+
+@pytest.mark.parametrize("name", ["50%41 more", "take #2", "who?", "a&b+c", "é ß"])
+def test_a_lora_with_any_name_is_found_at_its_address(client: Any, world: Any, name: str) -> None:  # noqa: F811
+    lora_file(Path(world.container.settings.loras_dir) / f"{name}.safetensors")
+    row = next(row for row in client.get("/api/loras").json if row["name"] == name)
+    answer = client.get(row["fileUrl"])
+    assert answer.status_code == 200 and len(answer.data) == row["sizeBytes"]
+    assert client.get(f"{row['fileUrl']}?format=peft").status_code == 200

@@ -1,7 +1,8 @@
 """Checkpoints: the LoRA as a file to use, and the whole state to go on from as if nothing had happened.
 
 `checkpoints/<step>/` appears whole or not at all. The state of the last two and of the best is kept; the LoRA
-files of the last `keep` and of the best.
+files of the last `keep` and of the best. Where a run begins before steps that were taken already, the checkpoints
+of these are no part of it any more: they stay as `<step>.old` until it has ended well.
 """
 
 from __future__ import annotations
@@ -20,15 +21,17 @@ from pydantic.alias_generators import to_camel
 
 from dalla import paths
 from dalla.diffusion.training import drawing, optimizers, validation
+from dalla.diffusion.training.adapters import Average
 from dalla.errors import InvalidInput, NotFound, StorageError
 
 STATE = "state.pt"
 META = "checkpoint.json"
+OLD = ".old"
 #: With other values of these a run goes on differently than it would have; told when it is taken up.
 DECIDING = (
     "optimizer", "lr_scheduler", "warmup", "weight_decay", "batch_size", "gradient_accumulation", "resolution", "seed",
     "alpha", "use_rslora", "caption_dropout", "shuffle_captions", "min_snr_gamma", "noise_offset", "timestep_sampling",
-    "shift", "prior_weight", "masked_loss", "mixed_precision", "quantize",
+    "shift", "prior_weight", "masked_loss", "mixed_precision", "quantize", "ema",
 )  # fmt: skip
 #: Those of them that a held-out loss is measured with.
 MEASURING = ("resolution", "shift", "masked_loss", "alpha", "use_rslora", "quantize")
@@ -90,6 +93,40 @@ def prune(run_folder: Path, keep: int, best: int | None) -> None:
             with contextlib.suppress(OSError):
                 (folder_of(run_folder, step) / STATE).unlink()
     for rest in (run_folder / "checkpoints").glob(".*.tmp"):
+        shutil.rmtree(rest, ignore_errors=True)
+
+
+def set_aside(loop: Any) -> None:
+    """Rename the checkpoints of steps that training/loop.py's `loop` is about to take anew to `<step>.old`.
+
+    They would count as newer than those that come: these would be deleted for them. Raises StorageError.
+    """
+    if loop.run_folder is None or not loop.processes.first:
+        return
+    names = []
+    for step in steps(loop.run_folder):
+        if step > loop.done:
+            old = folder_of(loop.run_folder, step)
+            aside = old.with_name(old.name + OLD)
+            try:
+                if aside.exists():
+                    shutil.rmtree(aside)
+                os.replace(old, aside)
+            except OSError as exc:
+                raise StorageError.from_os(exc, f"the checkpoint of step {step}") from exc
+            names.append(aside.name)
+    if names:
+        loop.events.emit(
+            "warning", code="set_aside",
+            detail=f"The run goes on from step {loop.done}, so its later checkpoints are no part of it any more. They stay in "
+            f"its folder as {', '.join(names)} until it has ended well.",
+            remedy=f"Nothing to do. To go on from the last of them instead, stop and --resume its checkpoints/{names[-1]}.",
+        )  # fmt: skip
+
+
+def forget_aside(run_folder: Path) -> None:
+    """Delete what `set_aside` has renamed, now or in an earlier attempt of the run."""
+    for rest in (run_folder / "checkpoints").glob(f"*{OLD}"):
         shutil.rmtree(rest, ignore_errors=True)
 
 
@@ -164,8 +201,10 @@ def take_up(loop: Any, path: Path) -> None:
     loop.loaded.adapters.restore(state["values"])
     _take_up_optimizer(loop, state)
     if loop.average is not None and state["average"] is not None:
-        device = loop.loaded.device
-        loop.average.values = {k: v.to(device) for k, v in state["average"].items()}
+        device = loop.loaded.device  # copies: the average is changed in place, and the best may be these very numbers
+        loop.average.values = {k: v.to(device, copy=True) for k, v in state["average"].items()}
+    elif loop.average is not None:
+        loop.average = Average(loop.loaded.adapters)  # of what was learned, not of the layers as they were made
     if loop.scaler is not None and state["scaler"]:
         loop.scaler.load_state_dict(state["scaler"])
     loop.done = step

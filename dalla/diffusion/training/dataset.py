@@ -275,12 +275,16 @@ class Batches:
 
 
 def hold_out(pictures: list[SetPicture], count: int, seed: int) -> tuple[list[SetPicture], list[SetPicture]]:
-    """Set `count` pictures aside: (train, held out). Copies of a picture stay on one side."""
+    """Set `count` pictures aside: (train, held out). Copies of a picture, and copies of these, stay on one side."""
     if count <= 0:
         return pictures, []
+    twin = {picture.file: picture.duplicate_of for picture in pictures}
     groups: dict[str, list[SetPicture]] = {}
     for picture in pictures:
-        groups.setdefault(picture.duplicate_of or picture.file, []).append(picture)
+        first = picture.file
+        while other := twin.get(first):  # always one further in front (training_set.scan)
+            first = other
+        groups.setdefault(first, []).append(picture)
     single = [rows[0] for rows in groups.values() if len(rows) == 1]
     chosen = set(p.file for p in random.Random(f"{seed}/held out").sample(single, min(count, len(single))))
     return [p for p in pictures if p.file not in chosen], [p for p in pictures if p.file in chosen]

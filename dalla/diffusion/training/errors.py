@@ -54,7 +54,7 @@ _AT: dict[str, tuple[str, str]] = {
 
 
 class OutOfMemory(DallaError):
-    """`step`: the last whole step (0: none yet). `doing`: what the run was at (Events.doing)."""
+    """`step`: the last whole step (0: none yet). `ran_out`: what was said of it. `doing`: what the run was at."""
 
     code, title = "out_of_memory", "There is not enough memory"
 
@@ -67,7 +67,7 @@ class OutOfMemory(DallaError):
             "lower": f"Lower the resolution (now {resolution})" if resolution else "Lower the resolution",
         }
         super().__init__(f"Memory ran out {where.format(**words)}: {problem}", remedy=remedy.format(**words))
-        self.step = step
+        self.step, self.ran_out = step, problem
 
 
 class NotVerified(DallaError):

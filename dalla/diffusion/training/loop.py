@@ -43,7 +43,7 @@ class Loop:
     ) -> None:
         self.prepared, self.loaded, self.config = prepared, loaded, loaded.config
         self.events, self.controls, self.run_folder = events, controls, run_folder
-        self.processes = Processes()
+        self.processes = Processes(loaded.device)
         self.steps: int = self.config.steps or 1
         self.batches = Batches(loaded.train, self.config.batch_size or 1, self.config.seed)
         self.prior_batches = (
@@ -84,10 +84,11 @@ class Loop:
 
     def run(self) -> None:
         """Take all steps. Raises Stopped (cancelled), NonFinite, OutOfMemory, StorageError."""
+        checkpoints.set_aside(self)
         self.events.doing = "steps"
         if self.loaded.held_out:
             with self.events.at("validation"), self.loaded.adapters.off():
-                self.base = self.questions.ask()
+                self.base = self.processes.together(self.questions.ask)
             if self.done == 0:
                 self._tell_validation(0, self.base)
         if self.done == 0:
@@ -103,14 +104,15 @@ class Loop:
             self.done += 1
             if self.average is not None:
                 self.average.update(self.done)
-            durations = [*durations[-19:], time.monotonic() - begun]
-            if self.pace is not None and (slow := self.pace.step(self.done, durations[-1])):
-                self.events.emit("warning", **slow)
-            rate = len(durations) / max(sum(durations), 1e-9)
             last = self.done == self.steps
             # The loss is the same in all processes. Only the first looks: if another ended on a NaN, it would wait for it.
             due = self.processes.first and self.events.due()
             value = float(loss) if looks_always(self.loaded.device) or due or last else None
+            # Taken here: where the loss is looked at, what the card still had to do is waited for.
+            durations = [*durations[-19:], time.monotonic() - begun]
+            if self.pace is not None and (slow := self.pace.step(self.done, durations[-1])):
+                self.events.emit("warning", **slow)
+            rate = len(durations) / max(sum(durations), 1e-9)
             if value is not None:
                 self._check_finite(value)
                 per_step = (time.monotonic() - started) / (self.done - first)
@@ -129,7 +131,7 @@ class Loop:
 
     def memory(self) -> int:
         if self.loaded.device == "cuda":
-            return int(torch.cuda.max_memory_allocated())
+            return int(torch.cuda.max_memory_reserved())  # what other programs cannot have, gaps included
         import psutil
 
         return int(psutil.Process().memory_info().rss)
@@ -159,7 +161,10 @@ class Loop:
     def _step(self) -> Any:
         """Take a step; return its loss, a scalar tensor, of all processes."""
         self._rate = optimizers.set_rates(self.optimizer, self.config, self.done)
-        loss = self._gradients_with_ladder()
+        try:
+            loss = self.processes.together(self._gradients_with_ladder)
+        except MemoryError as exc:  # another process's: this one's has been through the ladder
+            raise OutOfMemory(self.done, str(exc), self.config.resolution or 0) from None
         # Out of the ladder: the processes meet here once a step, and gradients are unscaled once.
         self.processes.average([loss, *(p.grad for p in self.parameters if p.grad is not None)])
         self._update()
@@ -254,7 +259,7 @@ class Loop:
         assert self.base is not None
         self._check_sound()
         with self.events.at("validation"), self.loaded.adapters.using(self.values()):
-            reading = self.questions.ask()
+            reading = self.processes.together(self.questions.ask)
         if not math.isfinite(reading.mean):
             raise NonFinite(self.done, "held-out loss", self.config)
         said = set()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dalla.diffusion import hardware
-from dalla.diffusion.training import drawing, errors, export, report, setup
+from dalla.diffusion.training import checkpoints, drawing, errors, export, report, setup
 from dalla.diffusion.training.errors import NotVerified, OutOfMemory, Stopped
 from dalla.diffusion.training.events import Controls, Events, RunLock
 from dalla.diffusion.training.loop import Loop
@@ -159,6 +159,8 @@ def _train(place: _Place, events: Events, controls: Controls, folder: Path | Non
     loop.run()
     if loop.processes.first:
         _deliver(loop, events, output, folder, started)
+        if folder is not None:
+            checkpoints.forget_aside(folder)
 
 
 def _check_space(*folders: Path) -> None:

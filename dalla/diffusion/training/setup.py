@@ -9,6 +9,7 @@ import contextlib
 import functools
 import gc
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
     """Check the settings and look at model and pictures. Loads nothing; raises what a person can act on."""
     config.refuse_problems()
     refuse_machine(config)
+    config = config.with_(processes=parallel.count())
     model = base_model.inspect(
         Path(config.base_model), config.family, Path(config.models_folder) if config.models_folder else None
     )
@@ -75,7 +77,7 @@ def prepare(config: TrainingConfig, tell: Tell) -> Prepared:
         counts[picture.bucket] = counts.get(picture.bucket, 0) + picture.repeats
     batches = dataset.batches_per_epoch(list(counts.values()), config.batch_size or 1)
     if not config.steps:
-        per_epoch = math.ceil(batches / ((config.gradient_accumulation or 1) * parallel.count()))
+        per_epoch = math.ceil(batches / ((config.gradient_accumulation or 1) * config.processes))
         config = config.with_steps((config.epochs or 1) * per_epoch)
     prior = None
     if config.prior_folder and config.prior_weight:
@@ -250,13 +252,18 @@ def draws_at_random(adapters: Adapters) -> bool:
 
 
 def swap(caption: str, config: TrainingConfig) -> str:
-    """Return the caption with the class word in the place of the trigger word: what the likeness must not leak into."""
+    """Return the caption with the class word in the place of the trigger word: what the likeness must not leak into.
+
+    A caption that names the class already only loses the trigger word; one without either gets the class word in front.
+    """
     trigger, other = config.trigger_word.strip(), config.class_word.strip()
     if not trigger:
         return caption
     bare = without_word(caption, trigger)
     if not other or training_set.has_word(bare, other):
         return bare
+    if training_set.has_word(caption, trigger):
+        return re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: other, caption, flags=re.IGNORECASE)
     return f"{other}, {bare}" if bare else other
 
 

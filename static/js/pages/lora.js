@@ -61,6 +61,9 @@ export async function mount(main) {
     show();
   }
   bar.addEventListener("tab-bar:change", ({ detail }) => go({ tab: detail.key }));
+  bar.addEventListener("click", ({ target }) => {
+    if (url.get("run") && target.closest("[data-key=runs]")) go({ tab: "runs" }); // marked already, as a run is one of the runs
+  });
   addEventListener("popstate", show);
   onAction(main, {
     "to-train": () => go({ tab: "train" }),

@@ -54,11 +54,11 @@ export function selects({ wish, sets, datasets, options, characters }) {
   };
 }
 
-/** Put the wish's settings into the controls that nobody is typing in. */
-export function fillParams(form, wish) {
+/** Put the wish's settings into the controls that nobody is typing in. @param {Map<string, string>} [bad] by name: they keep their text */
+export function fillParams(form, wish, bad = new Map()) {
   for (const field of FIELDS) {
     const el = form.elements[`params.${field.name}`];
-    if (el && el !== document.activeElement) el.value = textOf(field, getIn(wish.params, field.name));
+    if (el && el !== document.activeElement && !bad.has(el.name)) el.value = textOf(field, getIn(wish.params, field.name));
   }
   for (const el of form.querySelectorAll("[name=preset]")) el.checked = el.value === (wish.params?.preset ?? DEFAULT_PRESET);
 }

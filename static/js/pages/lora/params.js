@@ -185,7 +185,8 @@ const isObject = (value) => value !== null && typeof value === "object" && !Arra
 
 /**
  * A wish from JSON text: what `toText` writes, or the complete settings of a run (config.json) in either spelling.
- * @returns {{wish?: object, problems: string[]}} problems name the setting in words
+ * @returns {{wish?: object, problems: string[], valid?: object}} problems name the setting in words; then there is no wish, and
+ *   what of it can be used is in valid
  */
 export function fromText(text) {
   let data;
@@ -228,7 +229,7 @@ export function fromText(text) {
   };
   for (const [key, value] of Object.entries(data)) take(key, value, false);
   wish.params.preset ??= DEFAULT_PRESET;
-  return problems.length ? { problems } : { wish, problems };
+  return problems.length ? { problems, valid: wish } : { wish, problems };
 }
 
 /** What is sent: `auto` names the fields that the app filled in by itself, so they are left for it to decide again. */

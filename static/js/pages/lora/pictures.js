@@ -28,7 +28,7 @@ export function picturesSection(root, owner) {
     skipped = [],
     filter = "",
     all = false;
-  const path = (file) => `/api/lora/training-data/${encodeURIComponent(owner.set())}/files/${file.split("/").map(encodeURIComponent).join("/")}`;
+  const path = (file, set = owner.set()) => `/api/lora/training-data/${encodeURIComponent(set)}/files/${file.split("/").map(encodeURIComponent).join("/")}`;
   const has = (p, code) => p.problems.some((problem) => problem.code === code);
   const shown = () => (filter ? images.filter((p) => has(p, filter)) : images);
 
@@ -155,10 +155,11 @@ export function picturesSection(root, owner) {
   /** Move pictures to the trash, with undo. */
   async function remove(files) {
     const trash = [];
+    const set = owner.set(); // another may be chosen before the last is gone
     let problem = null;
     for (const file of files) {
       try {
-        trash.push((await api.delete(path(file))).trashId);
+        trash.push((await api.delete(path(file, set))).trashId);
       } catch (error) {
         problem = error;
         break;

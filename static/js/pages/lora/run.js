@@ -15,7 +15,7 @@ import { FIELDS, getIn, PRESETS, shown } from "./params.js";
 import { report } from "./report.js";
 import { act, bar } from "./runs.js";
 import { samplesSection } from "./samples.js";
-import { ACTIVE, actLabel, ACTS, against, appended, loss, speed, stateOf, troubleOf } from "./words.js";
+import { ACTIVE, actLabel, ACTS, against, appended, loss, speed, stageOf, stateOf, troubleOf } from "./words.js";
 
 const POLL = { live: 15_000, down: 3000 };
 
@@ -25,6 +25,7 @@ function head(run) {
   const state = stateOf(run);
   const trouble = troubleOf(run);
   const active = ACTIVE.has(run.status);
+  const trains = stageOf(run) === "train"; // only then its pace says something
   const v = run.validation ?? {};
   const preset = PRESETS.find((p) => p.key === run.preset)?.label;
   const took = run.startedAt && run.finishedAt ? (Date.parse(run.finishedAt) - Date.parse(run.startedAt)) / 1000 : null;
@@ -37,8 +38,8 @@ function head(run) {
     ${run.lora && html`<p class="lo-made">${icon("ok")}<span>On the shelf as <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a>${run.result?.step && html`, as it was at step ${number(run.result.step)}`}.${(run.result?.notes ?? []).map((n) => html` <span class="muted">${n}</span>`)}</span></p>`}
     ${bar(run)}
     <dl class="lo-figures">${fact("Step", `${number(run.step ?? 0)} / ${number(run.totalSteps)}`, run.totalEpochs ? `epoch ${number(Math.min(run.totalEpochs, Math.ceil(run.epoch ?? 0)))} of ${number(run.totalEpochs)}` : "")}
-    ${run.status === "running" ? fact("Speed", speed(run.stepsPerSecond), run.memoryBytes ? `${bytes(run.memoryBytes)} in use` : "") : took !== null ? fact("Took", duration(took), `ended ${ago(run.finishedAt)}`) : fact("Asked for", ago(run.createdAt), dateTime(run.createdAt))}
-    ${run.status === "running" && fact("Time left", run.etaSeconds ? eta(run.etaSeconds).replace(" left", "").replace("about ", "~ ").replace("a few seconds", "seconds") : "–", run.startedAt ? `started ${ago(run.startedAt)}` : "")}
+    ${run.status === "running" ? fact("Speed", speed(trains ? run.stepsPerSecond : null), run.memoryBytes ? `${bytes(run.memoryBytes)} in use` : "") : took !== null ? fact("Took", duration(took), `ended ${ago(run.finishedAt)}`) : fact("Asked for", ago(run.createdAt), dateTime(run.createdAt))}
+    ${run.status === "running" && fact("Time left", trains && run.etaSeconds ? eta(run.etaSeconds).replace(" left", "").replace("about ", "~ ").replace("a few seconds", "seconds") : "–", run.startedAt ? `started ${ago(run.startedAt)}` : "")}
     ${fact("Loss", loss(run.loss), run.learningRate ? `learning rate ${run.learningRate.toPrecision(2)}` : "")}
     ${fact("Held out", loss(v.latest), against(v.latest, v.base))}
     ${v.best !== null && v.best !== undefined && fact("Best", loss(v.best), `at step ${number(v.bestStep)}`)}</dl>
@@ -130,6 +131,7 @@ export function runView(root, page) {
   }
 
   async function load() {
+    if (!id) return; // left while something was being done
     const mine = (turn += 1);
     try {
       const [answer] = await Promise.all([api.get(path()), readCurve()]);
@@ -176,7 +178,7 @@ export function runView(root, page) {
       reading = null;
       again();
     } else if (event.event === "step") {
-      run = { ...run, step: event.step, totalSteps: event.totalSteps ?? run.totalSteps, epoch: event.epoch, loss: event.loss, learningRate: event.lr, stepsPerSecond: event.stepsPerSecond, etaSeconds: event.etaSeconds, memoryBytes: event.memoryBytes ?? run.memoryBytes, stale: false };
+      run = { ...run, step: event.step, totalSteps: event.totalSteps ?? run.totalSteps, epoch: event.epoch, loss: event.loss, learningRate: event.lr, stepsPerSecond: event.stepsPerSecond, etaSeconds: event.etaSeconds, memoryBytes: event.memoryBytes ?? run.memoryBytes, phase: "train", stale: false, lastSignAt: null };
       if (run.status === "running") paintHead();
       else again();
       curve();
@@ -259,9 +261,11 @@ export function runView(root, page) {
       return load();
     },
     hide() {
+      for (const waiting of [again, curve, tail]) waiting.cancel();
       clearTimeout(timer);
       id = "";
       turn += 1;
+      reading = null;
     },
     can: (name) => Boolean(run?.actions?.includes(name)),
     click: (name) => root.querySelector(`[data-action=run-do][data-act=${name}]`)?.click(),

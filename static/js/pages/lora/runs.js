@@ -19,17 +19,18 @@ const presetLabel = (key) => PRESETS.find((p) => p.key === key)?.label ?? key ??
 
 /** Ask what is kept of a run that is stopped. @returns {Promise<"lora"|"checkpoints"|"nothing"|null>} null: not at all */
 async function askKeep(run) {
-  if (run.status === "queued") return (await confirmDialog({ title: `Cancel ${run.name}?`, body: "It has not begun yet.", confirmLabel: "Cancel it", cancelLabel: "Keep it" })) ? "nothing" : null;
+  const waits = run.status === "queued";
+  if (waits && !run.canResume) return (await confirmDialog({ title: `Cancel ${run.name}?`, body: "It has not begun yet.", confirmLabel: "Cancel it", cancelLabel: "Keep it" })) ? "checkpoints" : null;
   const choices = [
     ["checkpoints", "Keep the checkpoints", "It can be resumed later, and a LoRA can be made of each checkpoint."],
     ["lora", "Make a LoRA of it now", "The newest checkpoint goes onto the shelf and to the character."],
     ["nothing", "Keep nothing", "The checkpoints are deleted. The log, the curves and the samples stay."],
   ];
   const { dialog, closed } = openDialog({
-    title: `Stop ${run.name}?`,
+    title: `${waits ? "Cancel" : "Stop"} ${run.name}?`,
     size: "s",
-    body: html`<form class="stack-3"><p>It is at step ${number(run.step ?? 0)} of ${number(run.totalSteps)}.</p><fieldset class="lo-keep"><legend class="visually-hidden">What is kept</legend>${choices.map(([value, label, hint], i) => html`<label class="lo-preset"><input type="radio" name="keep" value="${value}" ${attrs({ checked: i === 0 })}><span><strong>${label}</strong><span class="small muted">${hint}</span></span></label>`)}</fieldset></form>`,
-    footer: html`<button type="button" class="btn" data-close="">Go on training</button><button type="button" class="btn btn-danger" data-close="yes">Stop</button>`,
+    body: html`<form class="stack-3"><p>It ${waits ? "waits to go on" : "is"} at step ${number(run.step ?? 0)} of ${number(run.totalSteps)}.</p><fieldset class="lo-keep"><legend class="visually-hidden">What is kept</legend>${choices.map(([value, label, hint], i) => html`<label class="lo-preset"><input type="radio" name="keep" value="${value}" ${attrs({ checked: i === 0 })}><span><strong>${label}</strong><span class="small muted">${hint}</span></span></label>`)}</fieldset></form>`,
+    footer: html`<button type="button" class="btn" data-close="">${waits ? "Keep it waiting" : "Go on training"}</button><button type="button" class="btn btn-danger" data-close="yes">${waits ? "Cancel it" : "Stop"}</button>`,
   });
   let keep = "checkpoints";
   dialog.addEventListener("change", (event) => {
@@ -88,7 +89,7 @@ function row(run) {
     <div class="lo-run-main"><div class="row"><h2><a href="/lora.html?run=${encodeURIComponent(run.taskId)}" data-action="run-open" data-id="${run.taskId}">${run.name}</a></h2>${statusBadge(state.status, state.label)}</div>
     <p class="small muted">${[run.characterName, run.trainingData, run.baseModel, presetLabel(run.preset)].filter(Boolean).join(" · ")}</p>
     ${bar(run)}
-    <p class="small">${trouble ? html`<span class="lo-why">${trouble.detail}</span>` : run.status === "completed" ? html`${run.lora ? html`Made <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a> · ` : ""}${resultLine(run)}` : (run.status === "queued" || !run.step) && ACTIVE.has(run.status) ? state.text || run.message : progressLine(run)}</p></div>
+    <p class="small">${trouble ? html`<span class="lo-why">${trouble.detail}</span>` : run.status === "completed" ? html`${run.lora ? html`Made <a href="/lora.html?tab=shelf&lora=${encodeURIComponent(run.lora)}">${run.lora}</a> · ` : ""}${resultLine(run)}` : (run.status === "queued" || !run.step) && ACTIVE.has(run.status) ? state.text || run.message : [progressLine(run), ACTIVE.has(run.status) && state.text].filter(Boolean).join(" · ")}</p></div>
     <div class="lo-run-side"><span class="small muted nowrap">${ago(run.finishedAt ?? run.startedAt ?? run.createdAt)}</span><div class="row">${["next", "pause", "resume", "retry", "cancel"].filter((a) => run.actions?.includes(a)).map((a) => html`<button type="button" class="btn btn-small" data-key="${a}" data-action="run-act" data-id="${run.taskId}" data-act="${a}" aria-label="${actLabel(a, run)}: ${run.name}">${icon(ACTS[a].icon)}${actLabel(a, run)}</button>`)}</div></div></li>`;
 }
 
@@ -135,7 +136,7 @@ export function runsTab(root, page) {
   stream.on("training.progress", (event) => {
     const at = rows.findIndex((r) => r.taskId === event.taskId);
     if (at < 0 || event.event !== "step") return again();
-    rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond };
+    rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond, phase: "train", stale: false, lastSignAt: null };
     return root.hidden ? undefined : paint();
   });
   const seen = new Map(tasks.active().filter((t) => t.lane === LANE).map((t) => [t.taskId ?? t.id, `${t.status} ${t.turn ?? 0}`])); // what was last heard of each task of the trainings' lane: what waits depends on all of them

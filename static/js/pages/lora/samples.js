@@ -112,7 +112,7 @@ export function samplesSection(root) {
       }`,
     );
     const slider = root.querySelector("[data-samples=at]");
-    if (slider && slider !== document.activeElement) slider.value = i;
+    if (slider) slider.value = i; // also one that has the focus: the newest step moves on
   }
   const go = (i) => {
     const next = Math.max(0, Math.min(grid.steps.length - 1, i));

@@ -21,6 +21,7 @@ export function shelfTab(root) {
     error = null,
     loaded = false,
     turn = 0,
+    opening = false, // a dialog waits for what it shows
     text = url.get("q") ?? "";
   const pictures = new Map(); // name → sample or null
   render(root, html`<div class="toolbar lo-shelf-tools" hidden><div class="search-box">${icon("search")}<input type="search" aria-label="Search the shelf" placeholder="Search" data-search></div><span class="spacer"></span><span class="small muted" role="status"></span></div><div class="lo-shelf"></div>`);
@@ -75,7 +76,7 @@ export function shelfTab(root) {
   }
   /** A picture of each LoRA that was trained here; a few requests at a time. */
   async function samples() {
-    const wanted = rows.filter((l) => l.taskId && !pictures.has(l.name)).slice(0, 40);
+    const wanted = rows.filter((l) => l.taskId && !pictures.has(l.name));
     const runs = new Map();
     for (let i = 0; i < wanted.length; i += 4) {
       await Promise.all(
@@ -98,8 +99,19 @@ export function shelfTab(root) {
   stream.on("training.progress", (event) => event.event === "done" && again());
   stream.on("snapshot", ({ lost }) => lost && again());
 
+  /** What a dialog needs before it opens; undefined while one is opening: they would have the same ids. */
+  async function before(ask) {
+    if (opening) return undefined;
+    opening = true;
+    try {
+      return await ask();
+    } finally {
+      opening = false;
+    }
+  }
   async function edit(l) {
-    const families = await api.get("/api/lora/options").then((o) => o.families).catch(() => ({}));
+    const families = await before(() => api.get("/api/lora/options").then((o) => o.families).catch(() => ({})));
+    if (!families) return;
     const { dialog, closed } = openDialog({
       title: `Edit ${l.name}`,
       body: html`<form class="stack-3" novalidate>${fieldRow({ name: "triggerWord", label: "Trigger word", value: l.triggerWord, maxlength: 100, spellcheck: false, id: "lo-e-trigger", hint: "Stands in the prompt so that the LoRA does what it learned." })}
@@ -136,7 +148,8 @@ export function shelfTab(root) {
   }
 
   async function give(l) {
-    const characters = await session.characters().catch(() => []);
+    const characters = await before(() => session.characters().catch(() => []));
+    if (!characters) return undefined;
     if (!characters.length) return toast.info("There is no character yet.", { action: { label: "Characters", href: "/characters.html" } });
     const uses = (c) => (c.loras ?? []).some((u) => u.name.replace(/\.safetensors$/, "") === l.name);
     const { dialog, closed } = openDialog({

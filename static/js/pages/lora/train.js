@@ -78,7 +78,7 @@ export function trainTab(root, page) {
       const el = form.elements[name];
       if (el !== document.activeElement) el.value = auto[name] ? (estimate?.[name] ?? "") : wish[name];
     }
-    fillParams(form, wish);
+    fillParams(form, wish, bad);
     hintParams(form, wish, estimate?.config);
     noteParams(form, problem ? [] : (estimate?.checks ?? []));
     paintWritten();
@@ -298,7 +298,7 @@ export function trainTab(root, page) {
     if (done.files || done.duplicates) {
       const detail = done.duplicates ? `${plural(done.duplicates, "picture")} were there already.` : "";
       toast.success(`${plural(done.files, "picture")} added to ${name}`, { detail });
-      wish = { ...wish, trainingData: name };
+      wish = { ...wish, ...fromSource(name) }; // a dataset may have been chosen meanwhile
       $("#lo-new-set").value = "";
     }
     return changed({ sets: true });
@@ -394,7 +394,7 @@ export function trainTab(root, page) {
           toast.success(`Training set ${name} deleted`, {
             undo: async () => {
               await api.post("/api/lora/training-data/restore", { trashId });
-              wish = { ...wish, trainingData: name };
+              wish = { ...wish, ...fromSource(name) };
               await changed({ sets: true });
             },
           });
@@ -454,12 +454,14 @@ export function trainTab(root, page) {
         url.set({ clone: null });
         try {
           const run = await api.get(`/api/lora/train/${encodeURIComponent(clone)}`);
-          wish = { ...fresh(), ...run.request, params: { preset: DEFAULT_PRESET, ...fromText(JSON.stringify(run.request ?? {})).wish?.params } };
+          const { problems, wish: whole, valid = whole } = fromText(JSON.stringify(run.request ?? {}));
+          wish = { ...fresh(), ...run.request, params: valid.params };
           written = false;
           const named = Boolean(run.request?.name) || Boolean(run.name);
           if (named) wish.name = "";
           auto = { name: true, triggerWord: run.request?.triggerWord === undefined };
           toast.info(`Settings of ${run.name}`, { detail: "Change what you like; it gets a new name." });
+          if (problems.length) toast.error("Not every setting could be taken over", { detail: problems.join(" ") });
         } catch (error) {
           toast.error(error);
         }

@@ -2,17 +2,31 @@
 import { bytes, duration, eta, number, percent, plural, words } from "../../format.js";
 
 export const ACTIVE = new Set(["queued", "running", "paused"]);
-/** What the trainer is doing, by the name of its phase. */
-const PHASES = { load: "Loading the model", cache: "Preparing the pictures", report: "Measuring what was learned", saving: "Writing and checking the LoRA", samples: "Drawing samples", resumed: "Training" };
+/** What the trainer is doing before its first step, and after its last, by the name of its phase. */
+const STARTING = { pictures: "Reading the pictures", model: "Loading the model", latents: "Preparing the pictures", texts: "Encoding the captions" };
+const ENDING = { report: "Measuring what was learned", saving: "Writing and checking the LoRA" };
+/** Resumed, and its trainer has said nothing yet: what is known is of the attempt before. */
+const unheard = (run) => Boolean(run.lastSignAt && run.startedAt) && Date.parse(run.lastSignAt) < Date.parse(run.startedAt);
+
+/** Where a running run is. @returns {"start"|"train"|"end"} after a resume it loads again: start, though it has a step */
+export function stageOf(run) {
+  if (unheard(run)) return "start";
+  if (run.phase in ENDING) return "end";
+  return !run.step || run.phase in STARTING ? "start" : "train";
+}
+function doing(run) {
+  if (unheard(run)) return "";
+  return ENDING[run.phase] ?? STARTING[run.phase] ?? (run.step ? "" : run.message);
+}
 
 /** @returns {{status: string, label: string, text: string}} state of a run: key for the badge, word, sentence */
 export function stateOf(run) {
   if (run.status === "running" && run.stopping) return { status: "running", label: "Stopping", text: "It finishes its step and saves before it ends." };
   if (run.status === "running" && run.pausing) return { status: "running", label: "Pausing", text: "It finishes its step, saves its state and frees the memory." };
-  if (run.status === "running" && run.stale) return { status: "warning", label: "No sign of life", text: "The trainer has said nothing for a while. It may be busy; if it does not come back it is ended, and the run can be resumed." };
+  if (run.status === "running" && run.stale && !unheard(run)) return { status: "warning", label: "No sign of life", text: "The trainer has said nothing for a while. It may be busy; if it does not come back it is ended, and the run can be resumed." };
   const known = {
     queued: ["Waiting", run.ahead ? `${plural(run.ahead, "task")} ${run.ahead === 1 ? "waits" : "wait"} before it.` : "It starts when the work before it is done."],
-    running: [run.step ? "Training" : "Starting", run.step ? "" : PHASES[run.phase] || run.message || "The trainer is starting. That takes up to a minute."],
+    running: { start: ["Starting", doing(run) || "The trainer is starting. That takes up to a minute."], train: ["Training", ""], end: ["Finishing", doing(run)] }[stageOf(run)],
     paused: ["Paused", "Its state is saved and the memory is free. Resume goes on from here."],
     completed: ["Finished", ""],
     failed: ["Failed", ""],
@@ -60,7 +74,7 @@ export function driftText({ withTrigger, withoutTrigger }) {
 /** What stands under the bar of a run in the list. */
 export function progressLine(run) {
   const parts = [`Step ${number(run.step ?? 0)} of ${number(run.totalSteps)}`];
-  if (run.status === "running" && run.etaSeconds) parts.push(eta(run.etaSeconds));
+  if (run.status === "running" && run.etaSeconds && stageOf(run) === "train") parts.push(eta(run.etaSeconds));
   if (typeof run.loss === "number") parts.push(`loss ${loss(run.loss)}`);
   return parts.join(" · ");
 }
