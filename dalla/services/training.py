@@ -298,6 +298,8 @@ class Training:
             self._note(job, intent=None)
             return job
         if job.status in ("failed", "cancelled", "interrupted"):
+            if job.status == "cancelled" and self._trainer.attach(self.folders.folder(id).path) is not None:
+                raise Conflict("The trainer is still saving before it ends.", remedy="Try again in a moment.")
             name = self.config(job).name
             if name in self._reserved() or (self.shelf.exists(name) and not self._made(id, name)):
                 raise Conflict(

@@ -104,6 +104,8 @@ class Drive:
         follower = Follower(context, folder, self._events, note, config)
         try:
             ended = process.follow(follower.on_event, follower.check, offset=note.attempt_offset)
+            if ended.kind == "cancelled" and not self._is_cancelled(job):
+                follower.linger()  # nobody asked it to stop: perhaps the system ends it and this app together
         except (Pause, Cancelled) as wish:
             if isinstance(wish, Cancelled) and not self._is_cancelled(job):
                 raise  # the app is closing: the trainer goes on, and the next start finds it again
@@ -111,6 +113,8 @@ class Drive:
             if ended.kind != "done" and self._is_cancelled(job):
                 ended = ended.with_(kind="cancelled")
             elif ended.kind == "cancelled":
+                if (folder.note() or note).intent != "pause":  # taken back meanwhile: it goes on from what it saved
+                    return self.run(context, payload)
                 self._paused(job, folder, config)
                 return None
         return self._settle(job, folder, folder.note() or note, config, ended)

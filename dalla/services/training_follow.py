@@ -16,6 +16,7 @@ from dalla.records.training import TrainingConfig
 from dalla.services.training_runs import RunFolder
 
 TELL_SECONDS = 0.5  # training.progress at most this often
+LINGER_SECONDS = 8.0  # the web server waits up to five for its last requests before the app's own end is known here
 
 
 class Process(Protocol):
@@ -117,6 +118,13 @@ class Follower:
             note = self._folder.note()
             if note is not None and note.intent == "pause":
                 raise Pause
+
+    def linger(self) -> None:
+        """Wait some seconds for the end of the app, or for somebody's wish. Raises Cancelled for both."""
+        until = time.monotonic() + LINGER_SECONDS
+        while time.monotonic() < until:
+            self._context.check_cancelled()
+            time.sleep(0.1)
 
     def _show(self, event: dict[str, Any]) -> None:
         with contextlib.suppress(DallaError, OSError, KeyError, TypeError):

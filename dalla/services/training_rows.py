@@ -80,7 +80,9 @@ def public_run(
     losses = [v for v in validations if isinstance(v.get("loss"), int | float)]
     best = min(losses, key=lambda v: v["loss"]) if losses else None
     running = job.status == "running"
-    sign = folder.last_sign()
+    # Of the attempt that runs: a trainer that was started again has said nothing yet, one that was found again has.
+    heard = not running or (not note.settled and folder.events_size() > note.attempt_offset)
+    sign = folder.last_sign() if heard else None
     answer = {
         "taskId": job.id,
         "status": job.status,

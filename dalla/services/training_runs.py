@@ -106,6 +106,8 @@ class RunState:
                 setattr(self, name, [row for row in getattr(self, name) if (row.get("step") or 0) <= step])
             if self.step > step:
                 self.last = self.metrics[-1] if self.metrics else {"step": step}
+            # The pace was that of the attempt before.
+            self.last = {k: v for k, v in self.last.items() if k not in ("stepsPerSecond", "etaSeconds")}
 
 
 class RunFolder:

@@ -68,6 +68,33 @@ def test_a_run_that_goes_back_keeps_its_new_checkpoints_and_goes_on_from_them(
     assert names(run) == ["000002", "000004", "000005", "000006"]  # it has ended well
 
 
+def test_the_best_of_what_is_left_is_marked_again(
+    model: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The later checkpoint that was told as the best is set aside."""
+    left = [
+        0.9,
+        0.3,
+        0.2,
+        0.9,
+        0.5,
+    ]  # the base model's, the two steps'; after it went back the base model's, the step's
+
+    def ask(self: validation.Questions) -> validation.Reading:
+        loss = left.pop(0)
+        return validation.Reading({e.file: [loss] * self._timesteps * self._noises for e in self._examples})
+
+    monkeypatch.setattr(validation.Questions, "ask", ask)
+    options: dict[str, Any] = {"steps": 3, "save_every": 1, "validation": EVERY}
+    run = tmp_path / "run"
+    assert train(model, pictures, tmp_path, AskAt(run, {2: "cancel"}), **options).code == 130
+    (run / "cancel").unlink()
+    back = str(checkpoints.folder_of(run, 1))
+    ran = train(model, pictures, tmp_path, AskAt(run, {3: "cancel"}), resume_from=back, **options)
+    assert [(e["step"], e["best"]) for e in ran.of("checkpoint")][0] == (1, True)
+    assert len(told(ran)) == 1 and names(run) == ["000001", "000002", "000002.old"]
+
+
 def test_a_run_that_goes_back_can_be_taken_up_where_it_was_left(model: Path, pictures: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert train(model, pictures, tmp_path, steps=3, save_every=1).code == 0

@@ -72,7 +72,7 @@ def run_of(**changes: Any) -> dict[str, Any]:
         "triggerWord": "luna_character", "step": 60, "totalSteps": 100, "epoch": 3, "totalEpochs": 5, "loss": 0.0912,
         "learningRate": 0.001, "stepsPerSecond": 5.5, "etaSeconds": 7.3, "memoryBytes": 900_000_000, "phase": "train",
         "message": "Step 60 of 100", "validation": {"base": 0.2, "latest": 0.15, "best": 0.15, "bestStep": 50},
-        "lora": None, "error": None, "stale": False, "lastSignAt": None, "canResume": True,
+        "lora": None, "error": None, "stale": False, "lastSignAt": "2026-11-21T12:00:00.000Z", "canResume": True,
         "actions": ["pause", "save", "sample", "cancel"], "createdAt": "2026-11-21T12:00:00Z",
         "startedAt": "2026-11-21T12:00:01Z", "finishedAt": None, "title": "Train", "warnings": [], "ladder": [],
         "validations": [{"step": 0, "loss": 0.2, "base": 0.2}, {"step": 50, "loss": 0.15, "base": 0.2}],
@@ -176,6 +176,15 @@ def test_a_caption_is_written_from_the_check(page: Any, world: World) -> None:
     assert "in a forest\n" in texts
 
 
+def drawn(page: Any) -> None:
+    """Wait until every picture has been answered: one that is deleted while it is asked for is an error in the console."""
+    until(
+        page,
+        lambda: page.evaluate("""() => Promise.all(
+        [...document.querySelectorAll(".lo-crop image")].map((image) => image.decode())).then(() => true, () => false)"""),
+    )
+
+
 def test_pictures_are_dropped_taken_out_and_brought_back(page: Any, world: World) -> None:
     page.goto("/lora.html")
     page.get_by_label("Name of the new set").fill("kai")
@@ -187,10 +196,14 @@ def test_pictures_are_dropped_taken_out_and_brought_back(page: Any, world: World
     expect(page.locator(".lo-upload")).to_contain_text("broken.png")
     expect(page.locator(".lo-picture")).to_have_count(3)
     page.locator(".lo-picture").first.click()
+    drawn(page)
     page.get_by_role("dialog").get_by_role("button", name="Take it out").click()
+    toast = page.locator(".toast", has_text="taken out")
+    toast.hover()  # it stays as long as it is pointed at
     expect(page.locator(".lo-picture")).to_have_count(2)
-    page.locator(".toast").get_by_role("button", name="Undo").click()
+    toast.get_by_role("button", name="Undo").click()
     expect(page.locator(".lo-picture")).to_have_count(3)
+    drawn(page)
     page.get_by_role("button", name="Delete this training set").click()
     expect(page.get_by_text("Begin with pictures")).to_be_visible()
 
@@ -267,7 +280,7 @@ def test_a_training_starts_and_is_stopped(page: Any, world: World) -> None:
     page.get_by_role("button", name=re.compile("^(Stop|Cancel)$")).click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_role("button", name=re.compile("^(Stop|Cancel it)$")).click()
-    expect(page.locator(".lo-head .badge")).to_have_text("Stopped", timeout=60_000)
+    expect(page.locator(".lo-head .badge")).to_have_text("Stopped", timeout=180_000)  # when it has loaded
     expect(page.get_by_role("button", name="Clone")).to_be_visible()
     page.get_by_role("tab", name="Runs").click()
     expect(page).to_have_url(re.compile("tab=runs"))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.looks import until
-from tests.e2e.test_lora import ID, STEPS, Pretend, World, choose_luna, picture, run_of
+from tests.e2e.test_lora import ID, STEPS, Pretend, World, choose_luna, drawn, picture, run_of
 from tests.e2e.test_lora import server as server
 from tests.e2e.test_lora import world as world
 
@@ -88,18 +88,18 @@ def test_nothing_is_asked_of_a_run_that_was_left(page: Any, world: World) -> Non
     page.evaluate("""() => { globalThis.left = new Promise((done) => new MutationObserver((_all, watch) => {
         if (!document.querySelector(".lo-figures")?.textContent.includes("61 / 100")) return;
         watch.disconnect();
+        const real = fetch;
+        globalThis.asked = [];
+        globalThis.fetch = (...all) => { asked.push(String(all[0])); return real(...all); };
         document.querySelector("#tab-runs").click();
         setTimeout(done, 1500);
     }).observe(document.querySelector(".lo-head"), { subtree: true, childList: true, characterData: true })); }""")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
     events.go(body=news.replace("'", '"'), content_type="text/event-stream")
     expect(page.locator("#lo-runs")).to_be_visible()
-    asked.clear()
     save.go(status=202, json=run_of())
     expect(page.locator(".toast")).to_contain_text("A checkpoint is written")
     page.evaluate("left")
-    assert [url for url in asked if "/api/lora/train/" in url and not url.endswith("/save")] == []
+    assert [url for url in page.evaluate("asked") if "/api/lora/train/" in url] == []
 
 
 def test_a_run_says_what_it_does_before_and_after_its_steps(page: Any, world: World) -> None:
@@ -205,11 +205,14 @@ def test_a_set_that_is_brought_back_takes_the_place_of_a_dataset(page: Any, worl
     source = page.get_by_label(SOURCE, exact=True)
     source.select_option("undone")
     expect(page.locator(".lo-picture")).to_have_count(4)
+    drawn(page)
     page.get_by_role("button", name="Delete this training set").click()
+    toast = page.locator(".toast", has_text="undone deleted")
+    toast.hover()  # it stays as long as it is pointed at
     expect(page.get_by_text("Begin with pictures")).to_be_visible()
     source.select_option(chosen)
     expect(page.locator(".lo-picture")).to_have_count(5)
-    page.locator(".toast", has_text="undone deleted").get_by_role("button", name="Undo").click()
+    toast.get_by_role("button", name="Undo").click()
     expect(source).to_have_value("undone")
     expect(page.locator(".lo-picture")).to_have_count(4)
     expect(page.locator(".lo-problem-panel")).to_have_count(0)

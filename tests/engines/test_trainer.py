@@ -134,9 +134,8 @@ def test_cancel_keeps_the_state(tmp_path, folder):
 
 def test_a_trainer_that_does_not_listen_is_killed(tmp_path, folder):
     events = Events()
-    process = make({"hold": 1, "deaf": True}, cancel_seconds=0.2, term_seconds=0.2).start(
-        config(tmp_path, folder), folder
-    )
+    patience = {"cancel_seconds": 0.2, "busy_seconds": 2, "term_seconds": 0.2}
+    process = make({"hold": 1, "deaf": True}, **patience).start(config(tmp_path, folder), folder)
 
     def check():
         if "step" in events.kinds():
@@ -286,7 +285,7 @@ def test_a_failure_behind_a_launcher_keeps_its_reason(tmp_path, folder):
 
 def test_killing_a_launched_run_ends_every_process_of_it(tmp_path, folder):
     events = Events()
-    trainer = launched(tmp_path, "yes", {"hold": 1, "deaf": True}, cancel_seconds=0.2, term_seconds=0.2)
+    trainer = launched(tmp_path, "yes", {"hold": 1, "deaf": True}, cancel_seconds=0.2, busy_seconds=2, term_seconds=0.2)
     process = trainer.start({**config(tmp_path, folder), "processes": 3}, folder)
 
     def check():

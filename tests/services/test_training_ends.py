@@ -10,6 +10,7 @@ import pytest
 
 from dalla.errors import Conflict, StorageError
 from dalla.records.lora import LoraCard
+from dalla.services import training_follow
 from tests.services import test_training
 from tests.services.test_training import restart
 
@@ -176,12 +177,76 @@ def test_a_run_that_was_done_when_the_app_crashed_is_not_trained_again(world, no
         again.container.close()
 
 
+def test_a_trainer_that_the_system_ends_a_moment_before_the_app_goes_on_at_the_next_start(world):
+    """A service stop ends both; a trainer with short steps has gone before the app knows of its own end."""
+    world.how(hold=3)
+    id = at_step(world)
+    end(world, id)
+    closing = world.training.folders.folder(id)
+    world.until(lambda: closing.state().closing)
+    world.jobs.stop()
+    assert world.jobs.get(id).status == "queued"
+    world.how()
+    world.jobs.start()
+    assert world.finish(id).status == "completed"
+    assert world.training.folders.folder(id).state().ready["startStep"] == 3
+
+
+def test_a_trainer_that_is_ended_from_outside_alone_is_a_stopped_run(world, monkeypatch):
+    monkeypatch.setattr(training_follow, "LINGER_SECONDS", 0.3)
+    world.how(hold=3)
+    id = at_step(world)
+    end(world, id)
+    assert world.finish(id).status == "cancelled"
+
+
 # ---------------------------------------------------------------- pause and stop that do not go as wished
+
+
+def test_a_pause_that_is_taken_back_while_it_saves_is_none(world):
+    world.how(hold=3, busy=3)
+    id = at_step(world)
+    asked = world.training.folders.folder(id).path / "cancel"
+    world.training.pause(id)
+    world.until(asked.exists)  # the trainer is being ended
+    world.how()
+    world.training.resume(id)
+    job = world.finish(id)
+    assert (job.status, job.attempt) == ("completed", 1)
+    assert world.training.folders.folder(id).state().ready["startStep"] == 3
+
+
+def test_a_sign_of_life_and_a_pace_are_of_the_attempt_that_runs(world):
+    world.how(hold=3)
+    id = paused(world)
+    world.how(early_hold=True)
+    world.training.resume(id)
+    world.until(lambda: process_of(world, id))
+    run = world.training.public(world.training.job(id))
+    assert (run["status"], run["step"], run["lastSignAt"], run["stale"]) == ("running", 3, None, False)
+    world.go(id)
+    world.until(lambda: world.training.public(world.training.job(id))["lastSignAt"])
+    assert world.finish(id).status == "completed"
+
+
+def test_a_stopped_run_cannot_be_resumed_before_its_trainer_has_ended(world, monkeypatch):
+    world.how(hold=3)
+    id = at_step(world)
+    world.training.cancel(id)
+    assert world.finish(id).status == "cancelled"
+    with monkeypatch.context() as patch:
+        patch.setattr(world.trainer, "attach", lambda folder: object())
+        with pytest.raises(Conflict, match="still saving"):
+            world.training.resume(id)
+    world.how()
+    world.training.resume(id)
+    assert world.finish(id).status == "completed"
 
 
 def test_a_pause_that_had_to_kill_says_from_which_step_it_goes_on(world):
     world.how(hold=3, deaf=True)
     world.trainer.cancel_seconds = world.trainer.term_seconds = 0.2
+    world.trainer.busy_seconds = 2
     id = paused(world)
     assert world.jobs.get(id).progress.message == "Paused at step 2"
     world.how()

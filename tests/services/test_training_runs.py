@@ -39,6 +39,14 @@ def test_events_are_read_on_and_half_lines_wait(folder):
     assert (folder.state().step, folder.state().steps) == (0, 3)
 
 
+def test_the_pace_of_an_attempt_ends_with_it():
+    state = RunState()
+    state.take({"event": "step", "step": 3, "loss": 0.1, "stepsPerSecond": 5.0, "etaSeconds": 7.0})
+    state.take({"event": "resumed", "step": 3})
+    assert state.step == 3 and state.last["loss"] == 0.1
+    assert not {"stepsPerSecond", "etaSeconds"} & set(state.last)
+
+
 def test_what_was_measured_after_the_resumed_step_is_forgotten():
     state = RunState()
     for step in (1, 2, 3):

@@ -122,6 +122,7 @@ def set_aside(loop: Any) -> None:
             f"its folder as {', '.join(names)} until it has ended well.",
             remedy=f"Nothing to do. To go on from the last of them instead, stop and --resume its checkpoints/{names[-1]}.",
         )  # fmt: skip
+        _mark_best(loop, loop.run_folder)
 
 
 def forget_aside(run_folder: Path) -> None:
@@ -285,6 +286,11 @@ def _forget_best(loop: Any, root: Path, lost: int, here: dict[str, Any]) -> None
         remedy="Nothing to do: the lowest of what is left and of what comes is taken. Keep the checkpoint that is marked "
         "as the best while a run may go on.",
     )  # fmt: skip
+    _mark_best(loop, root)
+
+
+def _mark_best(loop: Any, root: Path) -> None:
+    """Tell again which checkpoint is the best, after another one that was told as such is no part of the run any more."""
     for file in folder_of(root, loop.best_step).glob("*.safetensors") if loop.best_step is not None else ():
         name = f"checkpoints/{file.parent.name}/{file.name}"
         loop.events.emit("checkpoint", step=loop.best_step, file=name, best=True)

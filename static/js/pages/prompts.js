@@ -450,7 +450,7 @@ export async function mount(main) {
           return;
         try {
           const answer = await bulk("caption", wish.body());
-          if (answer.taskId)
+          if (answer.taskId && !tasks.get(answer.taskId)) // else it has been heard of already, and may be done
             tasks.update({
               taskId: answer.taskId,
               kind: KIND,

@@ -178,7 +178,7 @@ export function runView(root, page) {
       reading = null;
       again();
     } else if (event.event === "step") {
-      run = { ...run, step: event.step, totalSteps: event.totalSteps ?? run.totalSteps, epoch: event.epoch, loss: event.loss, learningRate: event.lr, stepsPerSecond: event.stepsPerSecond, etaSeconds: event.etaSeconds, memoryBytes: event.memoryBytes ?? run.memoryBytes, phase: "train", stale: false, lastSignAt: null };
+      run = { ...run, step: event.step, totalSteps: event.totalSteps ?? run.totalSteps, epoch: event.epoch, loss: event.loss, learningRate: event.lr, stepsPerSecond: event.stepsPerSecond, etaSeconds: event.etaSeconds, memoryBytes: event.memoryBytes ?? run.memoryBytes, phase: "train", stale: false, lastSignAt: new Date().toISOString() };
       if (run.status === "running") paintHead();
       else again();
       curve();

@@ -136,7 +136,7 @@ export function runsTab(root, page) {
   stream.on("training.progress", (event) => {
     const at = rows.findIndex((r) => r.taskId === event.taskId);
     if (at < 0 || event.event !== "step") return again();
-    rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond, phase: "train", stale: false, lastSignAt: null };
+    rows[at] = { ...rows[at], step: event.step, totalSteps: event.totalSteps ?? rows[at].totalSteps, loss: event.loss, etaSeconds: event.etaSeconds, stepsPerSecond: event.stepsPerSecond, phase: "train", stale: false, lastSignAt: new Date().toISOString() };
     return root.hidden ? undefined : paint();
   });
   const seen = new Map(tasks.active().filter((t) => t.lane === LANE).map((t) => [t.taskId ?? t.id, `${t.status} ${t.turn ?? 0}`])); // what was last heard of each task of the trainings' lane: what waits depends on all of them

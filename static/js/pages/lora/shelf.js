@@ -72,7 +72,7 @@ export function shelfTab(root) {
       if (rows.length) toast.error(problem);
     }
     paint();
-    if (loaded) await samples();
+    if (loaded) samples(); // the page does not wait for them
   }
   /** A picture of each LoRA that was trained here; a few requests at a time. */
   async function samples() {
@@ -81,6 +81,7 @@ export function shelfTab(root) {
     for (let i = 0; i < wanted.length; i += 4) {
       await Promise.all(
         wanted.slice(i, i + 4).map(async (l) => {
+          if (pictures.has(l.name)) return; // asked for meanwhile
           pictures.set(l.name, null);
           try {
             if (!runs.has(l.taskId)) runs.set(l.taskId, api.get(`/api/lora/train/${encodeURIComponent(l.taskId)}`));

@@ -5,8 +5,8 @@ export const ACTIVE = new Set(["queued", "running", "paused"]);
 /** What the trainer is doing before its first step, and after its last, by the name of its phase. */
 const STARTING = { pictures: "Reading the pictures", model: "Loading the model", latents: "Preparing the pictures", texts: "Encoding the captions" };
 const ENDING = { report: "Measuring what was learned", saving: "Writing and checking the LoRA" };
-/** Resumed, and its trainer has said nothing yet: what is known is of the attempt before. */
-const unheard = (run) => Boolean(run.lastSignAt && run.startedAt) && Date.parse(run.lastSignAt) < Date.parse(run.startedAt);
+/** Its trainer has said nothing yet: after a resume, what is known is of the attempt before. */
+const unheard = (run) => !run.lastSignAt;
 
 /** Where a running run is. @returns {"start"|"train"|"end"} after a resume it loads again: start, though it has a step */
 export function stageOf(run) {
@@ -23,7 +23,7 @@ function doing(run) {
 export function stateOf(run) {
   if (run.status === "running" && run.stopping) return { status: "running", label: "Stopping", text: "It finishes its step and saves before it ends." };
   if (run.status === "running" && run.pausing) return { status: "running", label: "Pausing", text: "It finishes its step, saves its state and frees the memory." };
-  if (run.status === "running" && run.stale && !unheard(run)) return { status: "warning", label: "No sign of life", text: "The trainer has said nothing for a while. It may be busy; if it does not come back it is ended, and the run can be resumed." };
+  if (run.status === "running" && run.stale) return { status: "warning", label: "No sign of life", text: "The trainer has said nothing for a while. It may be busy; if it does not come back it is ended, and the run can be resumed." };
   const known = {
     queued: ["Waiting", run.ahead ? `${plural(run.ahead, "task")} ${run.ahead === 1 ? "waits" : "wait"} before it.` : "It starts when the work before it is done."],
     running: { start: ["Starting", doing(run) || "The trainer is starting. That takes up to a minute."], train: ["Training", ""], end: ["Finishing", doing(run)] }[stageOf(run)],
