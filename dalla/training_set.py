@@ -199,9 +199,14 @@ def shared_word(captions: Iterable[str]) -> str:
     return word if _MADE_UP.fullmatch(word) else ""
 
 
+def alone(word: str) -> re.Pattern[str]:
+    """Return what finds the word where it stands on its own, upper and lower case alike."""
+    return re.compile(rf"(?<!\w){re.escape(word)}(?!\w)", re.IGNORECASE)
+
+
 def has_word(text: str, word: str) -> bool:
     """Say whether the word stands in the text on its own, upper and lower case alike."""
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+    return alone(word).search(text) is not None
 
 
 def open_rgb(path: Path, name: str | None = None) -> tuple[Any, Any]:

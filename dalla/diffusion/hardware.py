@@ -112,7 +112,7 @@ def out_of_memory(exc: BaseException) -> bool:
             "not enough memory",
             "CUBLAS_STATUS_ALLOC_FAILED",
             "CUDNN_STATUS_ALLOC_FAILED",
-        )  # fmt: skip
+        )
     )
 
 

@@ -9,7 +9,6 @@ import contextlib
 import functools
 import gc
 import math
-import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -262,8 +261,9 @@ def swap(caption: str, config: TrainingConfig) -> str:
     bare = without_word(caption, trigger)
     if not other or training_set.has_word(bare, other):
         return bare
-    if training_set.has_word(caption, trigger):
-        return re.sub(rf"(?<!\w){re.escape(trigger)}(?!\w)", lambda _: other, caption, flags=re.IGNORECASE)
+    swapped, count = training_set.alone(trigger).subn(lambda _: other, caption)
+    if count:
+        return swapped
     return f"{other}, {bare}" if bare else other
 
 
